@@ -1,0 +1,170 @@
+"""What an administrator does by hand: grant, revoke, flush, status. Works whether or not ``run`` is up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import IPv6Network, ip_network
+from pathlib import Path
+
+from gatekeeper import rules as rules_file
+from gatekeeper.enforce import Enforcer
+from gatekeeper.errors import FirewallError, UsageError
+from gatekeeper.firewall import apply, names, tools
+from gatekeeper.firewall.kernel import IpsetBackend
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, show_source
+from gatekeeper.rules import duration
+from gatekeeper.rules.document import did_you_mean
+from gatekeeper.store.lock import ChangeLock, runner
+from gatekeeper.store.sqlite import SqliteStore
+
+_WIDEST = {4: 8, 6: 16}
+"""Shortest prefix that a grant may have: a wider one is a slip of the pen more likely than a wish."""
+
+
+def parse_source(text: str) -> Source:
+    """Read an address or a network, IPv4 or IPv6, as an administrator writes it.
+
+    Raises:
+        UsageError: it is neither, or so wide that it cannot be meant.
+    """
+    try:
+        source = ip_network(text, strict=False)
+    except ValueError:
+        hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
+        raise UsageError(f"{text!a} is neither an address nor a network", hint) from None
+    if isinstance(source, IPv6Network) and source.network_address.ipv4_mapped is not None and source.prefixlen >= 96:
+        return ip_network((int(source.network_address.ipv4_mapped), source.prefixlen - 96))
+    if source.prefixlen < _WIDEST[source.version]:
+        raise UsageError(f"{text} is too wide for a grant", f"at least /{_WIDEST[source.version]}")
+    return source
+
+
+def grant(the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str | None) -> tuple[Grant, str | None]:
+    """Grant a source a service by hand; return the grant, and why it is not in the kernel if it is not.
+
+    Raises:
+        UsageError: there is no such service, or its ``max_ttl`` is shorter.
+    """
+    service = _service(the_rules, name)
+    seconds = _ttl(service, ttl)
+    now = time.time()
+    the_grant = Grant(source, service.name, BY_HAND, None if seconds is None else now + seconds)
+    with _enforcer(the_rules, state_dir) as enforcer:
+        (outcome,) = enforcer.carry_out([Admit((the_grant,))], now=now)
+    return the_grant, outcome.error
+
+
+def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) -> tuple[Outcome, list[Grant]]:
+    """End the grants that lie in a source; return what became of it, and the grants that still cover it.
+
+    Raises:
+        UsageError: there is no such service.
+    """
+    services = None if name is None else (_service(the_rules, name).name,)
+    now = time.time()
+    with _enforcer(the_rules, state_dir) as enforcer:
+        (outcome,) = enforcer.carry_out([Revoke(source, None, services)], now=now)
+    with contextlib.closing(SqliteStore(state_dir)) as store:
+        covering = [
+            one
+            for one in store.live(now=now)
+            if one.source.version == source.version
+            and source.subnet_of(one.source)  # type: ignore[arg-type]  (versions are equal)
+            and (services is None or one.service in services)
+        ]
+    return outcome, covering
+
+
+@contextlib.contextmanager
+def _enforcer(the_rules: Rules, state_dir: Path) -> Iterator[Enforcer]:
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir)))
+        backend = stack.enter_context(contextlib.closing(IpsetBackend()))
+        lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
+        enforcer = Enforcer(the_rules, store, backend, lock=lock)
+        enforcer.catch_up(now=time.time())
+        yield enforcer
+
+
+def _service(the_rules: Rules, name: str) -> Service:
+    if name not in the_rules.services:
+        raise UsageError(f"there is no service {name!a}", did_you_mean(name, tuple(the_rules.services)))
+    return the_rules.services[name]
+
+
+def _ttl(service: Service, text: str | None) -> int | None:
+    if text is None:
+        return service.ttl
+    try:
+        seconds = duration.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--ttl: {error}", duration.HINT) from None
+    if service.max_ttl is not None and (seconds is None or seconds > service.max_ttl):
+        longest = duration.show(service.max_ttl)
+        raise UsageError(f"--ttl {text} is longer than max_ttl of {service.name} ({longest})", "ask for less")
+    return seconds
+
+
+def status(rules_path: Path, state_dir: Path) -> dict[str, object]:
+    """Gather what there is to see: services, live grants, counters, whether ``run`` is up, the kernel's sets."""
+    the_rules, _ = rules_file.load(rules_path)
+    now = time.time()
+    pid = runner(state_dir)
+    with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
+        grants, counters = store.live(now=now), store.counts()
+    return {
+        "running": pid is not None,
+        "pid": pid,
+        "services": [
+            {
+                "name": service.name,
+                "port": f"{service.transport}/{service.port}",
+                "ttl": duration.show(service.ttl),
+                "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
+                "established": service.established.value,
+            }
+            for service in the_rules.services.values()
+        ],
+        "grants": [_shown(one, now) for one in sorted(grants, key=_by_service)],
+        "counters": counters,
+        "kernel": _kernel(the_rules),
+    }
+
+
+def _shown(one: Grant, now: float) -> dict[str, object]:
+    left = None if one.expires_at is None else max(0, round(one.expires_at - now))
+    end = None if one.expires_at is None else datetime.fromtimestamp(one.expires_at, UTC).isoformat(timespec="seconds")
+    return {
+        "source": show_source(one.source),
+        "service": one.service,
+        "client": one.client,
+        "expires_at": end,
+        "seconds_left": left,
+    }
+
+
+def _by_service(one: Grant) -> tuple[str, int, int, str]:
+    return (one.service, one.source.version, int(one.source.network_address), one.client)
+
+
+def _kernel(the_rules: Rules) -> dict[str, object]:
+    """Say what the kernel has; ``error`` where we may not look."""
+    try:
+        sets = tools.our_sets()
+        return {
+            "ruleset": apply.is_loaded(),
+            "members": {
+                service: sum(tools.set_size(name) for name in _set_names(service) if name in sets)
+                for service in the_rules.services
+            },
+        }
+    except FirewallError as error:
+        return {"error": error.message}
+
+
+def _set_names(service: str) -> list[str]:
+    """Name a service's sets of both IP versions."""
+    return [names.set_name(service, version) for version in names.VERSIONS]

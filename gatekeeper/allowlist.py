@@ -1,0 +1,98 @@
+"""The live grants in memory: who is let in, and who is next to end.
+
+Pure; knows neither packets nor the kernel. Lookups cost the same for one grant and for a hundred
+thousand: one dictionary access for each prefix length in use.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from math import inf
+
+from gatekeeper.model import Grant, Source
+
+_Key = tuple[str, Source, str]
+
+
+class Allowlist:
+    """Live grants, keyed by service, source and client."""
+
+    def __init__(self, grants: Iterable[Grant] = ()) -> None:
+        self._grants: dict[_Key, Grant] = {}
+        self._deadlines: dict[tuple[str, int, int, int], dict[str, float]] = {}
+        self._lengths: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._expiries: list[tuple[float, int, _Key]] = []
+        self._serial = 0  # breaks ties in the heap: sources of two IP versions do not compare
+        for grant in grants:
+            self.admit(grant)
+
+    def __len__(self) -> int:
+        return len(self._grants)
+
+    def __contains__(self, grant: Grant) -> bool:
+        return self._grants.get(_key(grant)) == grant
+
+    def admit(self, grant: Grant) -> None:
+        """Put a grant in place; one of the same client for the same source and service gives way."""
+        key = _key(grant)
+        self._grants[key] = grant
+        deadline = inf if grant.expires_at is None else grant.expires_at
+        self._deadlines.setdefault(_network_key(grant), {})[grant.client] = deadline
+        family = (grant.service, grant.source.version)
+        lengths = self._lengths.get(family, ())
+        if grant.source.prefixlen not in lengths:
+            self._lengths[family] = (*lengths, grant.source.prefixlen)
+        if grant.expires_at is not None:
+            self._serial += 1
+            heapq.heappush(self._expiries, (grant.expires_at, self._serial, key))
+
+    def end(self, grant: Grant) -> None:
+        """Take out the grant of this client for this source and service, if there is one."""
+        if self._grants.pop(_key(grant), None) is None:
+            return
+        network = _network_key(grant)
+        clients = self._deadlines[network]
+        del clients[grant.client]
+        if not clients:
+            del self._deadlines[network]
+
+    def replace(self, grants: Iterable[Grant]) -> None:
+        """Hold these grants and no others."""
+        fresh = Allowlist(grants)
+        self._grants, self._deadlines = fresh._grants, fresh._deadlines
+        self._lengths, self._expiries, self._serial = fresh._lengths, fresh._expiries, fresh._serial
+
+    def covers(self, packed: bytes, service: str, *, now: float) -> bool:
+        """Whether an address (4 or 16 bytes) has a live grant for a service."""
+        bits = len(packed) * 8
+        version = 4 if bits == 32 else 6
+        lengths = self._lengths.get((service, version))
+        if not lengths:
+            return False
+        address = int.from_bytes(packed)
+        for length in lengths:
+            shift = bits - length
+            clients = self._deadlines.get((service, version, address >> shift << shift, length))
+            if clients and max(clients.values(), default=0.0) > now:
+                return True
+        return False
+
+    def next_expiry(self) -> float | None:
+        """When the next grant ends (Unix seconds); ``None`` if none ends by itself."""
+        while self._expiries:
+            deadline, _, key = self._expiries[0]
+            grant = self._grants.get(key)
+            if grant is not None and grant.expires_at == deadline:
+                return deadline
+            heapq.heappop(self._expiries)  # it was replaced or ended since
+        return None
+
+
+def _key(grant: Grant) -> _Key:
+    return (grant.service, grant.source, grant.client)
+
+
+def _network_key(grant: Grant) -> tuple[str, int, int, int]:
+    source = grant.source
+    return (grant.service, source.version, int(source.network_address), source.prefixlen)

@@ -1,0 +1,122 @@
+"""The thread that carries effects out, so that the packet loop never waits for the disk.
+
+It takes all knocks that have come meanwhile into one transaction (group commit), ends grants on time,
+learns what other processes did to the store, and keeps the counters there.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from gatekeeper import observe
+from gatekeeper.enforce import Enforcer
+from gatekeeper.errors import GatekeeperError
+from gatekeeper.model import Outcome, Store
+from gatekeeper.worker import MAX_JOBS, Job
+
+_TICK = 1.0
+"""Seconds between looks at the store for changes by others, and at the counters."""
+_REBUILD = 86_400.0
+"""Seconds after which the kernel's sets are rebuilt: their longest timeout is 24 days (ruleset.MAX_TIMEOUT)."""
+
+
+class Commits(threading.Thread):
+    """Carries effects out, in the order in which they came."""
+
+    def __init__(self, enforcer: Enforcer, store: Store, observer: observe.Observer) -> None:
+        super().__init__(name="commits", daemon=True)
+        self._enforcer = enforcer
+        self._store = store
+        self._observer = observer
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._looked = self._rebuilt = time.monotonic()
+        self._expire_after = 0.0
+        self.on_finished: Callable[[list[Job]], None] = lambda jobs: None
+        self.on_failure: Callable[[BaseException], None] = lambda error: None
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over; ``on_finished`` will get it back with its outcome."""
+        self._jobs.put(job)
+
+    def stop(self, *, patience: float) -> None:
+        """Finish what was handed over, and end; wait at most ``patience`` seconds."""
+        self._jobs.put(None)
+        self.join(patience)
+
+    def run(self) -> None:
+        """Work until ``stop``."""
+        try:
+            while self._work():
+                pass
+            self._keep_counts()
+        except BaseException as error:
+            self.on_failure(error)
+            raise
+
+    def _work(self) -> bool:
+        jobs: list[Job | None] = []
+        try:
+            jobs.append(self._jobs.get(timeout=self._patience()))
+            while len(jobs) < MAX_JOBS:
+                jobs.append(self._jobs.get_nowait())
+        except queue.Empty:
+            pass
+        self._carry_out([job for job in jobs if job is not None])
+        self._end_grants()
+        self._look_around()
+        return None not in jobs
+
+    def _patience(self) -> float:
+        expiry = self._enforcer.allowlist.next_expiry()
+        if expiry is None or time.monotonic() < self._expire_after:
+            return _TICK
+        return min(_TICK, max(0.0, expiry - time.time()))
+
+    def _carry_out(self, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        now = time.time()
+        try:
+            outcomes = self._enforcer.carry_out([job.effect for job in jobs], now=now)
+        except GatekeeperError as error:  # nothing was committed, so nothing was opened
+            outcomes = [Outcome(error=error.message) for _ in jobs]
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            job.outcome = outcome
+        self.on_finished(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self._observer.carried_out(job.decision, outcome, now=now)
+
+    def _end_grants(self) -> None:
+        now = time.time()
+        expiry = self._enforcer.allowlist.next_expiry()
+        if expiry is None or expiry > now or time.monotonic() < self._expire_after:
+            return
+        try:
+            outcome = self._enforcer.expire(now=now)
+        except GatekeeperError as error:
+            outcome = Outcome(error=error.message)
+            self._expire_after = time.monotonic() + _TICK
+        observe.changed("expired", outcome, now=now)
+        if not outcome.ended and outcome.error is None:  # the store knows better than the allowlist
+            self._enforcer.catch_up(now=now)
+
+    def _look_around(self) -> None:
+        if time.monotonic() - self._looked < _TICK:
+            return
+        self._looked = time.monotonic()
+        try:
+            if self._store.changed_by_others():
+                self._enforcer.catch_up(now=time.time())
+            if self._looked - self._rebuilt > _REBUILD:
+                self._rebuilt = self._looked
+                self._enforcer.restore(now=time.time())
+            self._keep_counts()
+        except GatekeeperError as error:
+            observe.changed("store", Outcome(error=error.message), now=time.time())
+
+    def _keep_counts(self) -> None:
+        if counts := self._observer.take_counts():
+            self._store.add_counts(counts)

@@ -1,0 +1,116 @@
+"""``gatekeeper run``: puts everything in place, in the order that never opens, and takes nothing down.
+
+1. rules.yaml is read: with a bad file nothing is touched.
+2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next.
+3. The store is opened and the grants are restored.
+4. The queue is bound, and the line that ends in ``ready`` is logged.
+
+When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from gatekeeper import __version__, observe, rules
+from gatekeeper.commits import Commits
+from gatekeeper.enforce import Enforcer
+from gatekeeper.errors import QueueError, UsageError
+from gatekeeper.firewall.kernel import IpsetBackend
+from gatekeeper.gate import Gate
+from gatekeeper.knocks import enabled
+from gatekeeper.model import Outcome, Rules
+from gatekeeper.packet import warm_up
+from gatekeeper.store.lock import ChangeLock, RunLock
+from gatekeeper.store.sqlite import SqliteStore
+from gatekeeper.worker import Worker, queue_owner
+
+_CAP_NET_ADMIN = 12
+_STOP_PATIENCE = 0.8
+"""Seconds that a stop waits for knocks in hand; a stop takes less than one."""
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which Python lets the other thread run: the packet loop should not wait longer for it."""
+
+
+def run(rules_file: Path, state_dir: Path) -> None:
+    """Guard the services of a rules file until SIGTERM or SIGINT."""
+    the_rules, problems = rules.load(rules_file)
+    observe.warnings(problems)
+    _require_net_admin()
+    lock = RunLock(state_dir)
+    try:
+        _run(the_rules, state_dir)
+    finally:
+        lock.close()
+
+
+def _run(the_rules: Rules, state_dir: Path) -> None:
+    _refuse_taken_queue(the_rules.firewall.queue)
+    backend = IpsetBackend()
+    variant = backend.load(the_rules)
+    store = SqliteStore(state_dir)
+    enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
+    _restore(enforcer)
+    warm_up()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    observer = observe.Observer()
+    commits = Commits(enforcer, store, observer)
+    worker = Worker(Gate(the_rules, enabled(the_rules), enforcer.allowlist), observer, commits.submit)
+    failures: list[BaseException] = []
+
+    def give_up(error: BaseException) -> None:
+        failures.append(error)
+        worker.stop()
+
+    commits.on_finished, commits.on_failure = worker.finished, give_up
+    worker.bind(the_rules.firewall.queue)
+    _on_stop_signals(worker)
+    commits.start()
+    observe.message(_ready_line(the_rules, variant, len(enforcer.allowlist)))
+    worker.run()
+    commits.stop(patience=_STOP_PATIENCE)
+    if failures:
+        raise failures[0]
+    store.close()
+    backend.close()
+    observe.message("stopped; the ruleset stays: closed stays closed, open stays open until its time is up")
+
+
+def _restore(enforcer: Enforcer) -> None:
+    now = time.time()
+    outcome = enforcer.restore(now=now)
+    observe.changed("restored", Outcome(admitted=outcome.admitted), now=now)
+    observe.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut), now=now)
+
+
+def _ready_line(the_rules: Rules, variant: str, grants: int) -> str:
+    services = ", ".join(f"{one.name} ({one.transport}/{one.port})" for one in the_rules.services.values())
+    place = f"knocks on udp/{the_rules.knock_port}, queue {the_rules.firewall.queue}, iptables {variant}"
+    return f"gatekeeper {__version__} guards {services}; {place}; live grants: {grants}; ready"
+
+
+def _on_stop_signals(worker: Worker) -> None:
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _require_net_admin() -> None:
+    status = Path("/proc/self/status").read_text()
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+    if not effective >> _CAP_NET_ADMIN & 1:
+        hint = "run it as root or with sudo, or try `gatekeeper run --dry-run`, which touches no firewall"
+        raise UsageError("guarding ports needs the right to change the firewall (CAP_NET_ADMIN)", hint)
+
+
+def _refuse_taken_queue(number: int) -> None:
+    owner = queue_owner(number)
+    if owner is not None:
+        hint = "stop that process, or choose another queue in the rules: firewall: {queue: N}"
+        raise QueueError(f"queue {number} is taken by process {owner}", hint)

@@ -1,0 +1,119 @@
+"""Three hosts on one machine: network namespaces for a server, a client and a stranger.
+
+The host's own network and firewall are never touched. Everything is named after the process that made
+it, so that two demos (or tests) do not meet, and is removed by ``close``, whatever happened before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from gatekeeper.errors import GatekeeperError
+
+SERVER = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""The server's addresses, the same for everyone (RFC 5737, RFC 3849: documentation)."""
+CLIENT = {4: "198.51.100.2", 6: "2001:db8:c::2"}
+STRANGER = {4: "203.0.113.2", 6: "2001:db8:f::2"}
+_GATEWAY = {"client": {4: "198.51.100.1", 6: "2001:db8:c::1"}, "stranger": {4: "203.0.113.1", 6: "2001:db8:f::1"}}
+_PREFIX = {4: 24, 6: 64}
+_CLONE_NEWNET = 0x4000_0000
+_RUN = Path("/run/netns")
+_serial = itertools.count()
+
+
+class Network:
+    """The three namespaces, linked: client -- server -- stranger."""
+
+    def __init__(self, prefix: str = "gatekeeper") -> None:
+        """Make them.
+
+        Raises:
+            GatekeeperError: not root, no ``ip`` command, or no right to make namespaces.
+        """
+        tag = f"{prefix}-{os.getpid()}-{next(_serial)}"
+        self.server, self.client, self.stranger = f"{tag}-server", f"{tag}-client", f"{tag}-stranger"
+        self._made: list[str] = []
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the namespaces, and with them every link, rule and set inside."""
+        while self._made:
+            name = self._made.pop()
+            with contextlib.suppress(GatekeeperError):
+                ip("netns", "del", name)
+
+    def _make(self) -> None:
+        for name in (self.server, self.client, self.stranger):
+            ip("netns", "add", name)
+            self._made.append(name)
+            ip("-n", name, "link", "set", "lo", "up")
+        for version, address in SERVER.items():
+            ip("-n", self.server, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")
+        for host, name, addresses in (("client", self.client, CLIENT), ("stranger", self.stranger, STRANGER)):
+            ip("-n", self.server, "link", "add", host, "type", "veth", "peer", "name", "uplink", "netns", name)
+            for version in (4, 6):
+                nodad = ["nodad"] if version == 6 else []
+                gateway, length = _GATEWAY[host][version], _PREFIX[version]
+                ip("-n", self.server, "address", "add", f"{gateway}/{length}", "dev", host, *nodad)
+                ip("-n", name, "address", "add", f"{addresses[version]}/{length}", "dev", "uplink", *nodad)
+            ip("-n", self.server, "link", "set", host, "up")
+            ip("-n", name, "link", "set", "uplink", "up")
+            for version in (4, 6):
+                ip("-n", name, f"-{version}", "route", "add", "default", "via", _GATEWAY[host][version])
+
+
+def ip(*arguments: str) -> str:
+    """Run iproute2's ``ip``.
+
+    Raises:
+        GatekeeperError: it is missing or failed.
+    """
+    tool = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if tool is None:
+        raise GatekeeperError("the command ip is not installed", "apt-get install iproute2")
+    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = " ".join(done.stderr.split())
+        hint = "making network namespaces needs root: sudo gatekeeper demo"
+        raise GatekeeperError(f"ip {' '.join(arguments)}: {words}", hint if os.geteuid() != 0 else None)
+    return done.stdout
+
+
+def netns_argv(name: str, *argv: str) -> list[str]:
+    """Build the command line that runs a program inside a namespace."""
+    return ["ip", "netns", "exec", name, *argv]
+
+
+@contextlib.contextmanager
+def inside(name: str) -> Iterator[None]:
+    """Make this thread's new sockets belong to a namespace (setns(2)); sockets keep it for life."""
+    with open("/proc/thread-self/ns/net", "rb") as home, (_RUN / name).open("rb") as there:  # noqa: PTH123
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _enter(home.fileno())
+
+
+def _enter(fd: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, _CLONE_NEWNET) != 0:
+        error = ctypes.get_errno()
+        raise GatekeeperError(f"cannot enter a network namespace: {os.strerror(error)}", "run it as root")

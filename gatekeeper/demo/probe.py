@@ -1,0 +1,129 @@
+"""What a client and a stranger do: connect, scan, knock, stream. Times are seconds, by the monotonic clock."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gatekeeper.demo.network import inside
+
+_AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One connect: how it ended, after how long, and how many SYNs were sent again."""
+
+    result: str
+    """``open``, ``refused`` (a reset came back) or ``silent`` (nothing came back)."""
+    seconds: float
+    resent: int = 0
+
+
+def address_of(address: str) -> tuple[socket.AddressFamily, str]:
+    """Return the family of an address, with the address."""
+    return (socket.AF_INET6 if ":" in address else socket.AF_INET), address
+
+
+def connect(namespace: str, address: str, port: int, *, timeout: float, knock: bytes | None = None) -> Attempt:
+    """Connect from a namespace and close at once; with ``knock``, send that first, with no sleep between."""
+    attempt, connection = open_stream(namespace, address, port, timeout=timeout, knock=knock)
+    if connection is not None:
+        connection.close()
+    return attempt
+
+
+def open_stream(
+    namespace: str, address: str, port: int, *, timeout: float, knock: bytes | None = None, knock_port: int = 62201
+) -> tuple[Attempt, socket.socket | None]:
+    """Connect from a namespace and keep the connection."""
+    family, _ = address_of(address)
+    with inside(namespace):
+        stream = socket.socket(family, socket.SOCK_STREAM)
+        knocker = socket.socket(family, socket.SOCK_DGRAM)
+    with knocker:
+        stream.settimeout(timeout)
+        begin = time.monotonic()
+        if knock is not None:
+            knocker.sendto(knock, (address, knock_port))
+        try:
+            stream.connect((address, port))
+        except TimeoutError:
+            stream.close()
+            return Attempt("silent", time.monotonic() - begin), None
+        except ConnectionRefusedError:
+            stream.close()
+            return Attempt("refused", time.monotonic() - begin), None
+        seconds = time.monotonic() - begin
+    return Attempt("open", seconds, resent_syns(stream)), stream
+
+
+def resent_syns(stream: socket.socket) -> int:
+    """Count the retransmissions of a fresh connection (tcp_info.tcpi_total_retrans, linux/tcp.h)."""
+    info = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(info[100:104], "little")
+
+
+def send(namespace: str, address: str, payload: bytes, *, port: int = 62201) -> None:
+    """Send one datagram from a namespace."""
+    family, _ = address_of(address)
+    with inside(namespace):
+        knocker = socket.socket(family, socket.SOCK_DGRAM)
+    with knocker:
+        knocker.sendto(payload, (address, port))
+
+
+def scan(namespace: str, address: str, ports: Sequence[int], *, timeout: float) -> dict[int, str]:
+    """Try to connect to many ports at once; say for each how it ended (as ``Attempt.result``)."""
+    family, _ = address_of(address)
+    results = dict.fromkeys(ports, "silent")
+    waiting: dict[int, tuple[int, socket.socket]] = {}
+    poller = select.epoll()
+    with inside(namespace):
+        for port in ports:
+            one = socket.socket(family, socket.SOCK_STREAM)
+            one.setblocking(False)
+            error = one.connect_ex((address, port))
+            if error == errno.EINPROGRESS:
+                waiting[one.fileno()] = (port, one)
+                poller.register(one.fileno(), select.EPOLLOUT)
+            else:
+                results[port] = "open" if error == 0 else "refused"
+                one.close()
+    deadline = time.monotonic() + timeout
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for fd, _ in poller.poll(left):
+            port, one = waiting.pop(fd)
+            error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            results[port] = "open" if error == 0 else "refused"
+            poller.unregister(fd)
+            one.close()
+    poller.close()
+    for _, one in waiting.values():
+        one.close()
+    return results
+
+
+def until_end(stream: socket.socket, *, timeout: float) -> tuple[float, str] | None:
+    """Exchange bytes over an echo stream until it ends; return seconds and how, or ``None`` if it lives on."""
+    begin = last_answer = time.monotonic()
+    stream.settimeout(0.01)
+    while (now := time.monotonic()) - begin < timeout:
+        try:
+            stream.send(b".")
+        except OSError as error:
+            return time.monotonic() - begin, error.strerror or str(error)
+        try:
+            if not stream.recv(65536):
+                return time.monotonic() - begin, "closed"
+            last_answer = time.monotonic()
+        except TimeoutError:
+            if now - last_answer > 0.5:
+                return last_answer - begin, "no more answers"
+        except OSError as error:
+            return time.monotonic() - begin, error.strerror or str(error)
+    return None

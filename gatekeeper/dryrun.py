@@ -1,0 +1,119 @@
+"""``gatekeeper run --dry-run``: the simple variant. No root, no firewall, any system with Python.
+
+It listens on the knock port as a UDP socket, asks the same gate, and logs what the real one would do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+from gatekeeper import observe, rules
+from gatekeeper.enforce import Enforcer
+from gatekeeper.errors import UsageError
+from gatekeeper.gate import Gate
+from gatekeeper.knocks import enabled
+from gatekeeper.model import Address, Datagram, Rules, Service, Source
+from gatekeeper.store.sqlite import SqliteStore
+
+_LONGEST = 65_535
+_TICK = 0.5
+
+
+class NoFirewall:
+    """A backend that does nothing."""
+
+    def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
+        """Do nothing."""
+
+    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
+        """Do nothing."""
+
+    def remove(self, service: Service, source: Source) -> None:
+        """Do nothing."""
+
+    def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:  # noqa: ARG002
+        """Cut nothing."""
+        return 0
+
+
+def run(rules_file: Path) -> None:
+    """Log what ``run`` would do about each knock, until SIGTERM or Ctrl-C."""
+    the_rules, problems = rules.load(rules_file)
+    observe.warnings(problems)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        sockets = [stack.enter_context(one) for one in _listen(the_rules.knock_port)]
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatekeeper-")))
+        store = SqliteStore(directory)
+        stack.callback(store.close)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _serve(the_rules, store, sockets)
+    observe.message("stopped")
+
+
+def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket]) -> None:
+    enforcer = Enforcer(the_rules, store, NoFirewall(), lock=contextlib.nullcontext)
+    gate = Gate(the_rules, enabled(the_rules), enforcer.allowlist)
+    observe.message(f"dry run, no firewall is touched; listening for knocks on udp/{the_rules.knock_port}; ready")
+    with selectors.DefaultSelector() as selector:
+        for one in sockets:
+            selector.register(one, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select(_TICK):
+                assert isinstance(key.fileobj, socket.socket)  # noqa: S101  (for the type checker: we registered it)
+                _receive(key.fileobj, gate, enforcer)
+            now = time.time()
+            observe.changed("would-expire", enforcer.expire(now=now), now=now)
+
+
+def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer) -> None:
+    try:
+        payload, peer = one.recvfrom(_LONGEST)
+    except OSError:  # Windows reports here that an earlier answer bounced; we send none
+        return
+    now = time.time()
+    address = ip_address(peer[0].partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    local = ip_address("0.0.0.0" if address.version == 4 else "::")  # noqa: S104  (no binding: the address is not known)
+    decision = gate.judge(Datagram(address, local, peer[1], one.getsockname()[1], payload), now=now)
+    if decision.effect is None:
+        fields = {"reason": decision.reason.value, "source": str(address), "bytes": len(payload)}
+        observe.event("would-refuse", fields | ({"client": decision.client} if decision.client else {}))
+        return
+    (outcome,) = enforcer.carry_out([decision.effect], now=now)
+    observe.changed("would-open" if outcome.admitted else "would-close", outcome, now=now)
+    if not outcome.admitted and not outcome.ended:
+        observe.event("would-close", {"client": decision.client, "source": str(address), "note": "nothing was open"})
+
+
+def _listen(port: int) -> Iterator[socket.socket]:
+    errors = []
+    opened = 0
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104  (as the real one)
+        try:
+            one = socket.socket(family, socket.SOCK_DGRAM)
+        except OSError as error:
+            errors.append(error)
+            continue
+        try:
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address, port))
+        except OSError as error:
+            one.close()
+            errors.append(error)
+            continue
+        opened += 1
+        yield one
+    if not opened:
+        words = errors[0].strerror if errors else "no address family"
+        raise UsageError(f"cannot listen on udp/{port}: {words}", "choose another port with knock: {port: udp/N}")

@@ -1,0 +1,55 @@
+"""The ipset backend: grants as members of kernel sets with kernel timeouts.
+
+A grant is one set operation, whatever the number of grants; its end needs nobody, for the kernel
+keeps the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gatekeeper.firewall import apply, ruleset, tools
+from gatekeeper.firewall.names import set_name
+from gatekeeper.firewall.netlink import Netlink
+from gatekeeper.model import Address, Rules, Service, Source, covers
+
+
+class IpsetBackend:
+    """The real kernel of this network namespace."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+
+    def close(self) -> None:
+        """Let go of the netlink sockets."""
+        self._netlink.close()
+
+    def load(self, rules: Rules) -> str:
+        """Put chains and sets in place; return the iptables variant."""
+        return apply.load(rules)
+
+    def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
+        """Make these, and no others, the members of each service."""
+        tools.run(["ipset", "restore"], ruleset.replace_members_text(members))
+
+    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
+        """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
+        name = set_name(service.name, source.version)
+        self._netlink.add(name, source, ruleset.kernel_timeout(timeout))
+
+    def remove(self, service: Service, source: Source) -> None:
+        """Let ``source`` in no longer."""
+        self._netlink.delete(set_name(service.name, source.version), source)
+
+    def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
+        """End the open connections of ``sources``: sockets first, whose resets need the flow's mark to leave."""
+
+        addresses = {source.network_address for source in sources if source.num_addresses == 1}
+        networks = [source for source in sources if source.num_addresses > 1]
+
+        def is_gone(address: Address) -> bool:
+            return (address in addresses or covers(networks, address)) and not spare(address)
+
+        destroyed = self._netlink.destroy_sockets(service, is_gone)
+        forgotten = self._netlink.forget_flows(service, sources, is_gone)
+        return max(destroyed, forgotten)

@@ -1,0 +1,45 @@
+"""``gatekeeper status`` as text for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gatekeeper.rules import duration
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Lay out what ``admin.status`` gathered."""
+    state = f"run is up (process {found['pid']})" if found["running"] else "run is not up: nobody new gets in"
+    kernel = found["kernel"]
+    if "error" in kernel:
+        state += f"; the kernel could not be looked at: {kernel['error']}"
+    elif not kernel["ruleset"]:
+        state += "; the ruleset is not in the kernel: the ports are open to all"
+    members = kernel.get("members", {})
+    services = [
+        (s["name"], s["port"], s["ttl"], s["max_ttl"] or "-", s["established"], str(members.get(s["name"], "?")))
+        for s in found["services"]
+    ]
+    grants = [
+        (g["source"], g["service"], g["client"], g["expires_at"] or "until closed", _left(g["seconds_left"]))
+        for g in found["grants"]
+    ]
+    counters = [(name, str(count)) for name, count in found["counters"].items()]
+    parts = [
+        state,
+        _table(("SERVICE", "PORT", "TTL", "MAX TTL", "ESTABLISHED", "IN KERNEL"), services),
+        _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), grants) if grants else "no live grants",
+        _table(("REASON", "PACKETS"), counters) if counters else "nothing counted yet",
+    ]
+    return "\n\n".join(parts)
+
+
+def _left(seconds: int | None) -> str:
+    return "-" if seconds is None else duration.show(seconds)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -1,0 +1,87 @@
+"""Locks in the state directory (flock: they end with their process, however it dies)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gatekeeper.errors import StoreError
+
+
+class ChangeLock:
+    """Held while grants change in the store and then in the kernel.
+
+    Without it, two processes could commit in one order and reach the kernel in the other, and leave
+    open there what the store calls closed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._fd = _open(directory / "change.lock")
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the lock; waits for whoever has it."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+
+class RunLock:
+    """Held by ``gatekeeper run`` for as long as it lives; the file has its process number."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreError: another gatekeeper has it, or the directory cannot be written.
+        """
+        self._fd = _open(directory / "run.lock")
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            hint = "stop it first, or give this one a state directory (and queue and ports) of its own"
+            raise StoreError(f"gatekeeper runs on {directory} already (process {pid})", hint) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        os.close(self._fd)
+
+
+def runner(directory: Path) -> int | None:
+    """Return the process number of the ``gatekeeper run`` on a state directory; ``None`` if none is up."""
+    try:
+        fd = os.open(directory / "run.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {directory}: {error.strerror}", "run it as root, or with sudo") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 20, 0).strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(fd)
+    return None
+
+
+def _open(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        hint = "run it as root or with sudo, or name another directory with --state-dir DIR"
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint) from error

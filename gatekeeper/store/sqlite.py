@@ -1,0 +1,215 @@
+"""The store in a file: SQLite in the state directory, write-ahead log, full synchronisation.
+
+What ``commit`` has returned for is there after a power cut (https://www.sqlite.org/pragma.html,
+"synchronous"). Several processes may have the store open: the daemon, and a ``gatekeeper grant``
+beside it. A connection is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+from gatekeeper.errors import StoreError
+from gatekeeper.model import Admit, Effect, Grant, Outcome, Revoke, Source
+
+FILE = "gatekeeper.db"
+_VERSION = 1
+_BUSY_MS = 5000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS grants (
+    version    INTEGER NOT NULL CHECK (version IN (4, 6)),
+    first      BLOB NOT NULL,       -- first and last address of the source, packed: they sort as numbers
+    last       BLOB NOT NULL,
+    service    TEXT NOT NULL,
+    client     TEXT NOT NULL,
+    source     TEXT NOT NULL,
+    expires_at REAL,                -- Unix seconds; NULL: until closed
+    PRIMARY KEY (version, first, last, service, client)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS grants_by_end ON grants (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_COLUMNS = "source, service, client, expires_at"
+_LIVE = "(expires_at IS NULL OR expires_at > :now)"
+
+
+class SqliteStore:
+    """Grants and counters in one SQLite file."""
+
+    def __init__(self, directory: Path, *, create: bool = True) -> None:
+        """Open the store in a state directory (made 0700 if it is not there).
+
+        Raises:
+            StoreError: it cannot be read, written or made, or is damaged.
+        """
+        self.path = directory / FILE
+        with self._errors():
+            if create:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            elif not self.path.exists():
+                raise StoreError(f"no store in {directory}", "name another with --state-dir DIR")
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+        self._data_version = self._read_data_version()
+
+    def _prepare(self) -> None:
+        self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise StoreError(f"{self.path} was written by a newer gatekeeper", "upgrade gatekeeper")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        if version < _VERSION:
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        self._db.execute("SELECT 1 FROM grants, counters LIMIT 1")
+
+    def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
+        """Carry out effects in one transaction; one outcome each."""
+        with self._transaction():
+            return [self._carry_out(effect, now) for effect in effects]
+
+    def _carry_out(self, effect: Effect, now: float) -> Outcome:
+        if isinstance(effect, Admit):
+            self._db.executemany(
+                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        *_range(grant.source),
+                        grant.service,
+                        grant.client,
+                        str(grant.source),
+                        grant.expires_at,
+                    )
+                    for grant in effect.grants
+                ],
+            )
+            return Outcome(admitted=effect.grants)
+        return Outcome(ended=tuple(self._revoke(effect, now)))
+
+    def _revoke(self, effect: Revoke, now: float) -> list[Grant]:
+        version, first, last = _range(effect.source)
+        where = "version = :version AND first >= :first AND first <= :last AND last <= :last"
+        values = {"version": version, "first": first, "last": last, "now": now, "client": effect.client}
+        if effect.client is not None:
+            where += " AND client = :client"
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)  # noqa: S608
+        found = [grant for grant in map(_grant, rows) if effect.services is None or grant.service in effect.services]
+        self._delete(found)
+        return found
+
+    def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
+        """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
+        with self._transaction():
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit))  # noqa: S608
+            ended = [_grant(row) for row in rows]
+            self._delete(ended)
+        return ended
+
+    def forget(self, grants: Sequence[Grant]) -> None:
+        """Remove grants, whoever gave them."""
+        with self._transaction():
+            self._delete(grants)
+
+    def _delete(self, grants: Sequence[Grant]) -> None:
+        self._db.executemany(
+            "DELETE FROM grants WHERE version = ? AND first = ? AND last = ? AND service = ? AND client = ?",
+            [(*_range(grant.source), grant.service, grant.client) for grant in grants],
+        )
+
+    def live(self, *, now: float) -> list[Grant]:
+        """All grants that hold at ``now``."""
+        with self._errors():
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE}", {"now": now})  # noqa: S608
+            return [_grant(row) for row in rows]
+
+    def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
+        """The live grants, of any client, for exactly this service and source."""
+        version, first, last = _range(source)
+        values = {"version": version, "first": first, "last": last, "service": service, "now": now}
+        where = f"version = :version AND first = :first AND last = :last AND service = :service AND {_LIVE}"
+        with self._errors():
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where}", values)  # noqa: S608
+            return [_grant(row) for row in rows]
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Add to the counters that outlive a restart."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = count + excluded.count",
+                list(counts.items()),
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Return these counters."""
+        with self._errors():
+            return dict(self._db.execute("SELECT name, count FROM counters ORDER BY name"))
+
+    def changed_by_others(self) -> bool:
+        """Whether another process has written since this was last asked."""
+        before, self._data_version = self._data_version, self._read_data_version()
+        return before != self._data_version
+
+    def _read_data_version(self) -> int:
+        with self._errors():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._db.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"the store {self.path} cannot be used: {error}", _hint(error)) from error
+        except (sqlite3.DatabaseError, ValueError) as error:
+            hint = "put a backup in its place, or move it away: then all grants must be given again"
+            raise StoreError(f"the store {self.path} is damaged: {error}", hint) from error
+        except OSError as error:
+            raise StoreError(f"the store {self.path} cannot be used: {error.strerror}", _hint(error)) from error
+
+
+def _range(source: Source) -> tuple[int, bytes, bytes]:
+    return source.version, source.network_address.packed, source.broadcast_address.packed
+
+
+def _grant(row: tuple[str, str, str, float | None]) -> Grant:
+    source, service, client, expires_at = row
+    return Grant(ip_network(source), service, client, expires_at)
+
+
+def _hint(error: Exception) -> str | None:
+    words = str(error)
+    if "locked" in words:
+        return "another process holds it: try again"
+    if "full" in words:
+        return "make room on the disk"
+    if isinstance(error, PermissionError) or "readonly" in words or "unable to open" in words:
+        return "run it as root or with sudo, or name another directory with --state-dir DIR"
+    return None

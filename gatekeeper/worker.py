@@ -1,0 +1,206 @@
+"""One queue, one worker: takes packets, asks the gate, gives verdicts. It decides nothing.
+
+The loop never waits for the disk: a knock is kept while its effect is carried out elsewhere (``submit``),
+and gets its verdict when ``finished`` says so. Every packet gets a verdict, whatever happens: one without
+would hold its place in the kernel's queue for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from netfilterqueue import NetfilterQueue, Packet
+
+from gatekeeper import observe
+from gatekeeper.errors import QueueError
+from gatekeeper.gate import Gate
+from gatekeeper.holds import Holds
+from gatekeeper.model import Decision, Effect, Outcome, Reason, Source, Verdict
+from gatekeeper.packet import triage
+
+_NETLINK_NETFILTER = 12
+_QUEUE_LENGTH = 8192
+"""Packets that the kernel keeps for us, held ones included; beyond it drops."""
+_SOCKET_BYTES = 8 * 1024 * 1024
+_BATCH = 64
+"""Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
+MAX_JOBS = 256
+"""Knocks being carried out at once; more are dropped (their senders have keys)."""
+_PROC = Path("/proc/net/netfilter/nfnetlink_queue")
+
+
+@dataclass(slots=True)
+class Job:
+    """A knock whose effect is being carried out."""
+
+    effect: Effect
+    decision: Decision
+    packet: Packet
+    outcome: Outcome | None = None
+
+
+class Worker:
+    """Runs one NFQUEUE. Not restartable: bind, run, gone."""
+
+    def __init__(self, gate: Gate, observer: observe.Observer, submit: Callable[[Job], None]) -> None:
+        self._gate = gate
+        self._observer = observer
+        self._submit = submit
+        self._holds: Holds[tuple[Packet, bytes]] = Holds()
+        self._jobs = 0
+        self._finished: deque[Job] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = False
+        self._queue = NetfilterQueue()
+
+    def bind(self, number: int) -> None:
+        """Take the queue.
+
+        Raises:
+            QueueError: another process has it, or we may not.
+        """
+        try:
+            self._queue.bind(number, self._on_packet, max_len=_QUEUE_LENGTH, sock_len=_SOCKET_BYTES)
+        except OSError as error:
+            owner = queue_owner(number)
+            hint = f"process {owner} has it; choose another with firewall: {{queue: N}}" if owner else None
+            raise QueueError(f"cannot bind queue {number}: {error}", hint) from error
+
+    def finished(self, jobs: list[Job]) -> None:
+        """Tell the worker, from another thread, that jobs have their outcome."""
+        self._finished.extend(jobs)
+        self._wake()
+
+    def stop(self) -> None:
+        """End ``run`` soon; from a signal handler or another thread."""
+        self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_write(self._wake_fd, 1)
+
+    def run(self) -> None:
+        """Work until ``stop``. Packets that are still held then are dropped; the ruleset stays closed."""
+        receiver = _Receiver(self._queue.get_fd())
+        with selectors.DefaultSelector() as selector, receiver:
+            selector.register(receiver.socket, selectors.EVENT_READ)
+            selector.register(self._wake_fd, selectors.EVENT_READ)
+            while not self._stopping:
+                selector.select(self._patience())
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake_fd)
+                receiver.budget = _BATCH
+                self._queue.run_socket(receiver)
+                if receiver.overruns:
+                    self._observer.count("queue-overrun", receiver.overruns)
+                    receiver.overruns = 0
+                self._finish_jobs()
+                for packet, _ in self._holds.due(now=time.monotonic()):
+                    packet.repeat()
+            for packet, _ in self._holds.clear():
+                packet.drop()
+        self._queue.unbind()
+
+    def _patience(self) -> float | None:
+        due = self._holds.next_due()
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _on_packet(self, packet: Packet) -> None:
+        settled = False
+        try:
+            settled = self._handle(packet)
+        except Exception:
+            self._observer.count(Reason.INTERNAL_ERROR)
+            logging.getLogger("gatekeeper").exception("a packet made the worker fail; it was dropped")
+        finally:
+            if not settled:
+                packet.drop()
+
+    def _handle(self, packet: Packet) -> bool:
+        """Do what the gate says; return whether the packet has its verdict, or will have it."""
+        raw = packet.get_payload()
+        decision = self._gate.inspect(raw, now=time.time())
+        if decision.effect is not None:
+            if self._jobs >= MAX_JOBS:
+                self._observer.refused(Decision(Verdict.DROP, Reason.OVERLOADED, client=decision.client), raw)
+                return False
+            self._jobs += 1
+            self._submit(Job(decision.effect, decision, packet))
+            return True
+        if decision.verdict is Verdict.DROP:
+            self._observer.refused(decision, raw)
+            return False
+        return self._hold(packet, raw, decision)
+
+    def _hold(self, packet: Packet, raw: bytes, decision: Decision) -> bool:
+        header = triage(raw)
+        if isinstance(header, Reason):  # the gate has read it already
+            return False
+        at_once = decision.verdict is Verdict.REPEAT
+        now = time.monotonic()
+        kept = True
+        for given_up, its_raw in self._holds.hold((packet, raw), raw, header.source, now=now, at_once=at_once):
+            self._observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), its_raw)
+            if given_up is packet:
+                kept = False
+            else:
+                given_up.drop()
+        return kept
+
+    def _finish_jobs(self) -> None:
+        while self._finished:
+            job = self._finished.popleft()
+            self._jobs -= 1
+            for grant in job.outcome.admitted if job.outcome else ():
+                self._release(grant.source)
+            job.packet.drop()
+
+    def _release(self, source: Source) -> None:
+        for packet, _ in self._holds.release(source.network_address.packed, source.broadcast_address.packed):
+            packet.repeat()
+
+
+class _Receiver:
+    """The queue's socket as NetfilterQueue.run_socket wants it, which returns after ``budget`` packets."""
+
+    def __init__(self, fd: int) -> None:
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER, os.dup(fd))
+        self.budget = 0
+        self.overruns = 0
+
+    def __enter__(self) -> _Receiver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def recv(self, size: int) -> bytes:
+        if self.budget <= 0:
+            raise BlockingIOError(errno.EAGAIN, "enough for now")
+        self.budget -= 1
+        try:
+            return self.socket.recv(size, socket.MSG_DONTWAIT)
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                self.overruns += 1
+            raise
+
+
+def queue_owner(number: int) -> int | None:
+    """Return the process (its netlink port) that has a queue of this network namespace."""
+    try:
+        rows = [line.split() for line in _PROC.read_text().splitlines()]
+    except OSError:
+        return None
+    return next((int(row[1]) for row in rows if row[0] == str(number)), None)
