@@ -14,7 +14,7 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, UsageError
 from gatekeeper.firewall import apply, names, tools
 from gatekeeper.firewall.kernel import IpsetBackend
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, show_source
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, covers, show_source
 from gatekeeper.rules import duration
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.store.lock import ChangeLock, runner
@@ -71,9 +71,9 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
         covering = [
             one
             for one in store.live(now=now)
-            if one.source.version == source.version
-            and source.subnet_of(one.source)  # type: ignore[arg-type]  (versions are equal)
-            and (services is None or one.service in services)
+            if (services is None or one.service in services)
+            and covers([one.source], source.network_address)
+            and covers([one.source], source.broadcast_address)
         ]
     return outcome, covering
 

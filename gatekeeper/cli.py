@@ -271,7 +271,9 @@ def _parser() -> argparse.ArgumentParser:
     knock.add_argument("--port", type=_port, default=62201, metavar="N", help="knock port (default: 62201)")
     knock.add_argument("--close", action="store_true", help="close instead of open")
     knock.add_argument("--service", metavar="NAME", help="only this service (default: all that the key opens)")
-    knock.add_argument("--key-file", metavar="FILE", help="where the key is (- or default: standard input, or a prompt)")
+    knock.add_argument(
+        "--key-file", metavar="FILE", help="where the key is (- or default: standard input, or a prompt)"
+    )
 
     demo = _command(commands, "demo", _demo, "watch the real thing at work, in network namespaces of its own")
     demo.description = "A server, a client and a stranger; the host's own firewall is never touched. Needs root."

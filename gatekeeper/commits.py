@@ -34,8 +34,8 @@ class Commits(threading.Thread):
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._looked = self._rebuilt = time.monotonic()
         self._expire_after = 0.0
-        self.on_finished: Callable[[list[Job]], None] = lambda jobs: None
-        self.on_failure: Callable[[BaseException], None] = lambda error: None
+        self.on_finished: Callable[[list[Job]], None] = _ignore
+        self.on_failure: Callable[[BaseException], None] = _ignore
 
     def submit(self, job: Job) -> None:
         """Hand a job over; ``on_finished`` will get it back with its outcome."""
@@ -120,3 +120,7 @@ class Commits(threading.Thread):
     def _keep_counts(self) -> None:
         if counts := self._observer.take_counts():
             self._store.add_counts(counts)
+
+
+def _ignore(_: object) -> None:
+    pass

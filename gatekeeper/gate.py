@@ -53,9 +53,7 @@ class Gate:
         self._rules = rules
         self._formats = formats
         self._allowlist = allowlist
-        self._services = {
-            (service.transport.number, service.port): service.name for service in rules.services.values()
-        }
+        self._services = {(service.transport.number, service.port): service.name for service in rules.services.values()}
 
     def inspect(self, raw: bytes, *, now: float) -> Decision:
         """Decide about one IP packet. Never raises, whatever the bytes."""

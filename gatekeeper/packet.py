@@ -112,18 +112,18 @@ def dissect(raw: bytes, header: Header) -> Datagram | None:
     reads the headers otherwise than triage: such a packet is nobody's knock.
     """
     # Imported here, because a dry run (and any system without Scapy) never needs it.
-    from scapy.layers.inet import IP, UDP as Udp, in4_chksum  # noqa: I001, PLC0415
+    from scapy.layers import inet  # noqa: PLC0415
     from scapy.layers.inet6 import IPv6, in6_chksum  # noqa: PLC0415
 
     headers = raw[: header.start]  # without the payload, which is none of Scapy's business
-    ip = IP(headers) if raw[0] >> 4 == 4 else IPv6(headers)
-    if Udp not in ip:
+    ip = inet.IP(headers) if raw[0] >> 4 == 4 else IPv6(headers)
+    if inet.UDP not in ip:
         return None
-    udp = ip[Udp]
+    udp = ip[inet.UDP]
     segment = raw[header.start - _UDP_MIN : header.end]
     if ip.version == 4:
         ip.len = None  # let the pseudo header carry UDP's own length (RFC 768)
-        good = udp.chksum == 0 or in4_chksum(UDP, ip, segment) == 0
+        good = udp.chksum == 0 or inet.in4_chksum(UDP, ip, segment) == 0
     else:
         good = udp.chksum != 0 and in6_chksum(UDP, ip, segment) == 0
     return Datagram(

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from netfilterqueue import NetfilterQueue, Packet
 
@@ -101,7 +102,7 @@ class Worker:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake_fd)
                 receiver.budget = _BATCH
-                self._queue.run_socket(receiver)
+                self._queue.run_socket(receiver)  # type: ignore[arg-type]  # only recv() is called
                 if receiver.overruns:
                     self._observer.count("queue-overrun", receiver.overruns)
                     receiver.overruns = 0
@@ -179,7 +180,7 @@ class _Receiver:
         self.budget = 0
         self.overruns = 0
 
-    def __enter__(self) -> _Receiver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

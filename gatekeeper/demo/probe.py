@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gatekeeper.demo.network import inside
 
-_AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+KNOCK_PORT = 62201
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Attempt:
     resent: int = 0
 
 
-def address_of(address: str) -> tuple[socket.AddressFamily, str]:
-    """Return the family of an address, with the address."""
-    return (socket.AF_INET6 if ":" in address else socket.AF_INET), address
+def family_of(address: str) -> socket.AddressFamily:
+    """Tell the family of an address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def connect(namespace: str, address: str, port: int, *, timeout: float, knock: bytes | None = None) -> Attempt:
@@ -38,10 +38,10 @@ def connect(namespace: str, address: str, port: int, *, timeout: float, knock: b
 
 
 def open_stream(
-    namespace: str, address: str, port: int, *, timeout: float, knock: bytes | None = None, knock_port: int = 62201
+    namespace: str, address: str, port: int, *, timeout: float, knock: bytes | None = None
 ) -> tuple[Attempt, socket.socket | None]:
     """Connect from a namespace and keep the connection."""
-    family, _ = address_of(address)
+    family = family_of(address)
     with inside(namespace):
         stream = socket.socket(family, socket.SOCK_STREAM)
         knocker = socket.socket(family, socket.SOCK_DGRAM)
@@ -49,7 +49,7 @@ def open_stream(
         stream.settimeout(timeout)
         begin = time.monotonic()
         if knock is not None:
-            knocker.sendto(knock, (address, knock_port))
+            knocker.sendto(knock, (address, KNOCK_PORT))
         try:
             stream.connect((address, port))
         except TimeoutError:
@@ -68,9 +68,9 @@ def resent_syns(stream: socket.socket) -> int:
     return int.from_bytes(info[100:104], "little")
 
 
-def send(namespace: str, address: str, payload: bytes, *, port: int = 62201) -> None:
+def send(namespace: str, address: str, payload: bytes, *, port: int = KNOCK_PORT) -> None:
     """Send one datagram from a namespace."""
-    family, _ = address_of(address)
+    family = family_of(address)
     with inside(namespace):
         knocker = socket.socket(family, socket.SOCK_DGRAM)
     with knocker:
@@ -79,14 +79,14 @@ def send(namespace: str, address: str, payload: bytes, *, port: int = 62201) -> 
 
 def scan(namespace: str, address: str, ports: Sequence[int], *, timeout: float) -> dict[int, str]:
     """Try to connect to many ports at once; say for each how it ended (as ``Attempt.result``)."""
-    family, _ = address_of(address)
+    family = family_of(address)
     results = dict.fromkeys(ports, "silent")
     waiting: dict[int, tuple[int, socket.socket]] = {}
     poller = select.epoll()
     with inside(namespace):
         for port in ports:
             one = socket.socket(family, socket.SOCK_STREAM)
-            one.setblocking(False)
+            one.settimeout(0)
             error = one.connect_ex((address, port))
             if error == errno.EINPROGRESS:
                 waiting[one.fileno()] = (port, one)

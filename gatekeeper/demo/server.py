@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from gatekeeper.demo.network import netns_argv
 from gatekeeper.errors import GatekeeperError
@@ -76,7 +77,7 @@ class Gatekeeper:
         self.process.stderr.close()
         return status
 
-    def __enter__(self) -> Gatekeeper:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:

@@ -43,7 +43,6 @@ class IpsetBackend:
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``: sockets first, whose resets need the flow's mark to leave."""
-
         addresses = {source.network_address for source in sources if source.num_addresses == 1}
         networks = [source for source in sources if source.num_addresses > 1]
 

@@ -78,9 +78,7 @@ class Netlink:
             for version in {source.version for source in sources}
         )
 
-    def _forget_flows(
-        self, service: Service, version: int, sources: Sequence[Source], is_gone: AddressFilter
-    ) -> int:
+    def _forget_flows(self, service: Service, version: int, sources: Sequence[Source], is_gone: AddressFilter) -> int:
         number = 0
         single = len(sources) == 1 and sources[0].num_addresses == 1
         wanted = NFCTAttrTuple(
@@ -113,7 +111,7 @@ class Netlink:
         """
         number = 0
         for found in self._connected(service):
-            peer = _unmapped(ip_address(found["idiag_dst"]))
+            peer = _unmapped(ip_address(str(found["idiag_dst"])))
             if not is_gone(peer):
                 continue
             request = inet_diag_req()

@@ -11,7 +11,7 @@ from pathlib import Path
 from gatekeeper.errors import Problem, RulesError
 from gatekeeper.model import Rules
 from gatekeeper.rules.document import Document
-from gatekeeper.rules.schema import MAX_KEY, ReadKey, Reader
+from gatekeeper.rules.schema import MAX_KEY, Reader, ReadKey
 
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
 

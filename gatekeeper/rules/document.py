@@ -36,6 +36,11 @@ class Entry:
         """The key as it is written."""
         return str(self.key.value)
 
+    @staticmethod
+    def value_of(entry: Entry | None) -> yaml.Node | None:
+        """Return the value of an entry that may be missing."""
+        return None if entry is None else entry.value
+
 
 class Document:
     """A parsed file, and the list of what is wrong with it. Readers return ``None`` where they complained."""

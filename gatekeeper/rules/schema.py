@@ -57,7 +57,7 @@ class Reader:
     def _services(self, section: Entry | None) -> dict[str, Service]:
         services: dict[str, Service] = {}
         taken: dict[tuple[Transport, int], str] = {}
-        for entry in self._doc.entries(section and section.value, "services"):
+        for entry in self._doc.entries(Entry.value_of(section), "services"):
             self._named.add(entry.name)
             service = self._service(entry)
             if service is None:
@@ -134,7 +134,7 @@ class Reader:
 
     def _knock(self, section: Entry | None, services: dict[str, Service]) -> int:
         default = Rules({}, {}).knock_port
-        fields = self._doc.fields(section and section.value, "knock", ("port",))
+        fields = self._doc.fields(Entry.value_of(section), "knock", ("port",))
         port: tuple[Transport, int] | None = (Transport.UDP, default)
         if "port" in fields:
             port = self._port(fields["port"], "port")
@@ -152,7 +152,7 @@ class Reader:
 
     def _clients(self, section: Entry | None) -> dict[str, Client]:
         clients: dict[str, Client] = {}
-        for entry in self._doc.entries(section and section.value, "clients"):
+        for entry in self._doc.entries(Entry.value_of(section), "clients"):
             client = self._client(entry)
             if client is not None:
                 clients[client.name] = client
@@ -241,7 +241,7 @@ class Reader:
 
     def _firewall(self, section: Entry | None) -> FirewallSettings:
         default = FirewallSettings()
-        fields = self._doc.fields(section and section.value, "firewall", ("variant", "queue", "mark"))
+        fields = self._doc.fields(Entry.value_of(section), "firewall", ("variant", "queue", "mark"))
         variant = self._word(fields["variant"], _VARIANTS) if "variant" in fields else None
         queue = self._number(fields["queue"], 0, 65535) if "queue" in fields else None
         mark = self._number(fields["mark"], 1, 0x8000_0000) if "mark" in fields else None

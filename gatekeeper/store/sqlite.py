@@ -105,7 +105,7 @@ class SqliteStore:
         values = {"version": version, "first": first, "last": last, "now": now, "client": effect.client}
         if effect.client is not None:
             where += " AND client = :client"
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)  # noqa: S608
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)
         found = [grant for grant in map(_grant, rows) if effect.services is None or grant.service in effect.services]
         self._delete(found)
         return found
@@ -113,7 +113,9 @@ class SqliteStore:
     def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
         """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
         with self._transaction():
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit))  # noqa: S608
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM grants WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
+            )
             ended = [_grant(row) for row in rows]
             self._delete(ended)
         return ended
@@ -132,7 +134,7 @@ class SqliteStore:
     def live(self, *, now: float) -> list[Grant]:
         """All grants that hold at ``now``."""
         with self._errors():
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE}", {"now": now})  # noqa: S608
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE}", {"now": now})
             return [_grant(row) for row in rows]
 
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
@@ -141,7 +143,7 @@ class SqliteStore:
         values = {"version": version, "first": first, "last": last, "service": service, "now": now}
         where = f"version = :version AND first = :first AND last = :last AND service = :service AND {_LIVE}"
         with self._errors():
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where}", values)  # noqa: S608
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where}", values)
             return [_grant(row) for row in rows]
 
     def add_counts(self, counts: Mapping[str, int]) -> None:

@@ -1,0 +1,186 @@
+"""A site to test on: three namespaces, a rules file, a state directory, and what one does with them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from gatekeeper.demo import probe
+from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip, netns_argv
+from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
+from gatekeeper.demo.service import tcp_echo
+
+SSH, WEB, UDP = 2222, 8080, 5353
+RULES = f"""\
+services:
+  ssh: {{port: tcp/{SSH}, ttl: 1h, max_ttl: 2h}}
+  web: {{port: tcp/{WEB}, ttl: 1h, established: cut}}
+  echo: {{port: udp/{UDP}, ttl: 1h}}
+clients:
+  laptop: {{open: open_sesame, close: close_sesame, services: [ssh, echo]}}
+  desk: {{open: open_desk, close: close_desk, services: [ssh, web]}}
+"""
+MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/64"}
+"""Source addresses that the client may use besides its own."""
+
+
+class Site:
+    """One site; everything that was started in it is stopped at its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.rules = directory / "rules.yaml"
+        self.state = directory / "state"
+        self.write_rules(RULES)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self.network = self._stack.enter_context(Network("gatekeeper-test"))
+        for version, network in MANY.items():
+            ip("-n", self.server, f"-{version}", "route", "add", network, "via", CLIENT[version])
+            ip("-n", self.client, "route", "add", "local", network, "dev", "lo")
+        for port in (SSH, WEB):
+            self._stack.enter_context(tcp_echo(self.server, port))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def server(self) -> str:
+        return self.network.server
+
+    @property
+    def client(self) -> str:
+        return self.network.client
+
+    @property
+    def stranger(self) -> str:
+        return self.network.stranger
+
+    def write_rules(self, text: str) -> None:
+        self.rules.write_text(text)
+        self.rules.chmod(0o600)
+
+    # -- gatekeeper
+
+    def run(self, *options: str) -> Gatekeeper:
+        """Start ``gatekeeper run`` in the server; it is ready when this returns."""
+        return self._stack.enter_context(Gatekeeper(self.server, self.rules, self.state, *options))
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a gatekeeper command in the server."""
+        places = {"--rules": self.rules, "--state-dir": self.state}
+        takes = {"flush": ["--state-dir"], "check": ["--rules"], "ruleset": ["--rules"]}
+        named = takes.get(arguments[0], list(places))
+        options = [word for name in named for word in (name, str(places[name]))]
+        argv = gatekeeper_argv(*arguments, *options)
+        return self.inside(self.server, *argv)
+
+    def ok(self, *arguments: str) -> str:
+        """Run a command that must succeed; return what it printed."""
+        done = self.command(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("status", "--json"))
+        return found
+
+    # -- the network
+
+    @staticmethod
+    def inside(namespace: str, *argv: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            netns_argv(namespace, *argv), input=text, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def shell(self, *argv: str, text: str | None = None) -> str:
+        """Run a tool in the server; it must succeed."""
+        done = self.inside(self.server, *argv, text=text)
+        assert done.returncode == 0, f"{argv}: {done.stderr}"
+        return done.stdout
+
+    def knock(self, payload: bytes, version: int, *, namespace: str | None = None) -> None:
+        probe.send(namespace or self.client, SERVER[version], payload)
+
+    def connect(self, version: int, *, namespace: str | None = None, port: int = SSH, timeout: float = 0.7) -> str:
+        """Connect; say ``open``, ``silent`` or ``refused``."""
+        return probe.connect(namespace or self.client, SERVER[version], port, timeout=timeout).result
+
+    def stream(self, version: int, *, port: int = SSH, knock: bytes | None = None) -> socket.socket:
+        """Open a stream that must open; the caller closes it."""
+        attempt, stream = probe.open_stream(self.client, SERVER[version], port, timeout=3, knock=knock)
+        assert stream is not None, attempt
+        return stream
+
+    def stranger_connects(self, version: int, port: int = SSH) -> str:
+        return self.connect(version, namespace=self.stranger, port=port)
+
+    def members(self, service: str, version: int) -> list[str]:
+        """List the members of a service's ipset."""
+        lines = self.shell("ipset", "list", f"gatekeeper-{version}-{service}").splitlines()
+        return [line.split()[0] for line in lines[lines.index("Members:") + 1 :]]
+
+    def queued(self) -> int:
+        """Count the packets that have met Python so far (the queue's sequence number)."""
+        rows = self.shell("cat", "/proc/net/netfilter/nfnetlink_queue").split()
+        return int(rows[7])
+
+    @contextlib.contextmanager
+    def udp_talker(self, *, seconds: float = 20.0) -> Iterator[None]:
+        """Serve UDP in the server: whoever sends something is sent a datagram every 10 ms from then on."""
+        argv = ["python3", "-c", _TALKER, str(UDP), str(seconds), *SERVER.values()]
+        process = subprocess.Popen(netns_argv(self.server, *argv), stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            yield
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+    def udp_socket(self, version: int) -> socket.socket:
+        """Make a UDP socket of the client's, connected to the server's UDP service."""
+        with inside(self.client):
+            one = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        one.connect((SERVER[version], UDP))
+        return one
+
+
+_TALKER = """
+import select, socket, sys, time
+ones = []
+for address in sys.argv[3:]:  # bound, so that answers leave from the address that was asked
+    ones.append(socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM))
+    ones[-1].bind((address, int(sys.argv[1])))
+print("up", flush=True)
+peers, end = set(), time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    for one in select.select(ones, [], [], 0.01)[0]:
+        peers.add((one, one.recvfrom(2048)[1]))
+    for one, peer in peers:
+        try:
+            one.sendto(b"tick", peer)
+        except OSError:
+            pass
+"""
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    """Wait for something that must come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+__all__ = ["CLIENT", "MANY", "SERVER", "SSH", "STRANGER", "UDP", "WEB", "Site", "wait_until"]
