@@ -23,6 +23,7 @@ _FRAGMENT_HEADER, _AUTHENTICATION_HEADER = 44, 51
 _EXTENSION_HEADERS = frozenset({0, 43, 60, 135, 139, 140})
 _PORTS = Struct("!HH").unpack_from
 _U16 = Struct("!H").unpack_from
+_PSEUDO = Struct("!II").pack  # length and protocol; IPv4's is shorter, but adds up to the same
 
 
 class Header(NamedTuple):
@@ -112,27 +113,27 @@ def dissect(raw: bytes, header: Header) -> Datagram | None:
     reads the headers otherwise than triage: such a packet is nobody's knock.
     """
     # Imported here, because a dry run (and any system without Scapy) never needs it.
-    from scapy.layers import inet  # noqa: PLC0415
-    from scapy.layers.inet6 import IPv6, in6_chksum  # noqa: PLC0415
+    from scapy.layers import inet, inet6  # noqa: PLC0415
+    from scapy.utils import checksum  # noqa: PLC0415
 
     headers = raw[: header.start]  # without the payload, which is none of Scapy's business
-    ip = inet.IP(headers) if raw[0] >> 4 == 4 else IPv6(headers)
+    ip = inet.IP(headers) if len(header.source) == 4 else inet6.IPv6(headers)
     if inet.UDP not in ip:
         return None
     udp = ip[inet.UDP]
     segment = raw[header.start - _UDP_MIN : header.end]
-    if ip.version == 4:
-        ip.len = None  # let the pseudo header carry UDP's own length (RFC 768)
-        good = udp.chksum == 0 or inet.in4_chksum(UDP, ip, segment) == 0
+    if udp.chksum == 0:
+        checksum_ok = ip.version == 4  # RFC 768: none was made; RFC 8200, 8.1: not over IPv6
     else:
-        good = udp.chksum != 0 and in6_chksum(UDP, ip, segment) == 0
+        pseudo = header.source + header.destination + _PSEUDO(len(segment), UDP)
+        checksum_ok = checksum(pseudo + segment) == 0
     return Datagram(
         source=ip_address(header.source),
         destination=ip_address(header.destination),
         source_port=udp.sport,
         destination_port=udp.dport,
         payload=segment[_UDP_MIN:],
-        checksum_ok=good,
+        checksum_ok=checksum_ok,
     )
 
 

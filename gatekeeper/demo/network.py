@@ -64,6 +64,8 @@ class Network:
         for name in (self.server, self.client, self.stranger):
             ip("netns", "add", name)
             self._made.append(name)
+            with inside(name):  # addresses are usable at once: nobody else is on these links
+                Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
             ip("-n", name, "link", "set", "lo", "up")
         for version, address in SERVER.items():
             ip("-n", self.server, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")

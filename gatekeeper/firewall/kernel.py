@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gatekeeper.firewall import apply, ruleset, tools
+from gatekeeper.firewall.conntrack import forget_flows
+from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.names import set_name
-from gatekeeper.firewall.netlink import Netlink
+from gatekeeper.firewall.sockdiag import destroy_sockets
 from gatekeeper.model import Address, Rules, Service, Source, covers
 
 
@@ -18,11 +20,11 @@ class IpsetBackend:
     """The real kernel of this network namespace."""
 
     def __init__(self) -> None:
-        self._netlink = Netlink()
+        self._sets = Ipset()
 
     def close(self) -> None:
-        """Let go of the netlink sockets."""
-        self._netlink.close()
+        """Let go of the netlink socket."""
+        self._sets.close()
 
     def load(self, rules: Rules) -> str:
         """Put chains and sets in place; return the iptables variant."""
@@ -35,11 +37,11 @@ class IpsetBackend:
     def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
         """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
         name = set_name(service.name, source.version)
-        self._netlink.add(name, source, ruleset.kernel_timeout(timeout))
+        self._sets.add(name, source, ruleset.kernel_timeout(timeout))
 
     def remove(self, service: Service, source: Source) -> None:
         """Let ``source`` in no longer."""
-        self._netlink.delete(set_name(service.name, source.version), source)
+        self._sets.delete(set_name(service.name, source.version), source)
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``: sockets first, whose resets need the flow's mark to leave."""
@@ -49,6 +51,6 @@ class IpsetBackend:
         def is_gone(address: Address) -> bool:
             return (address in addresses or covers(networks, address)) and not spare(address)
 
-        destroyed = self._netlink.destroy_sockets(service, is_gone)
-        forgotten = self._netlink.forget_flows(service, sources, is_gone)
+        destroyed = destroy_sockets(service, is_gone)
+        forgotten = forget_flows(service, sources, is_gone)
         return max(destroyed, forgotten)

@@ -1,165 +1,110 @@
-"""Speaks netlink: members of ipsets, connection tracking entries, sockets. The only room with pyroute2.
+"""Netlink, as much of it as ipset, conntrack and sock_diag need: requests, attributes, errors.
 
-Each function costs well under a millisecond, where a process would cost one or more.
-Sources: linux/netfilter/ipset/ip_set.h, linux/netfilter/nfnetlink_conntrack.h, linux/inet_diag.h.
+Why not a library: docs/architecture.md, "Dependencies". Sources: linux/netlink.h, RFC 3549.
 """
 
 from __future__ import annotations
 
-import errno
+import itertools
+import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from ipaddress import IPv6Address, ip_address
-
-from pyroute2.ipset import IPSet
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
-from pyroute2.netlink.diag import DiagSocket, inet_diag_req
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
+from collections.abc import Iterator
+from typing import Self
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.model import Address, Service, Source, Transport
 
-AddressFilter = Callable[[Address], bool]
+NETFILTER, SOCK_DIAG = 12, 4
 
-_AF = {4: socket.AF_INET, 6: socket.AF_INET6}
-_SOCK_DESTROY = 21
-_LISTEN, _TIME_WAIT = 10, 6
-_TCP_STATES = 0x1FFF & ~(1 << _LISTEN) & ~(1 << _TIME_WAIT)
-_UDP_STATES = 0x1FFF & ~(1 << 7)  # unconnected sockets belong to nobody
-_GONE = {errno.ENOENT, errno.EEXIST}
-_NOT_A_MEMBER = 4103  # IPSET_ERR_EXIST
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+_ERROR, _DONE = 2, 3
+_NESTED, _NETWORK_ORDER, _TYPE_MASK = 0x8000, 0x4000, 0x3FFF
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_CODE = struct.Struct("=i")
+_RECEIVE = 1 << 18
+_PATIENCE = 5.0
+"""Seconds until an answer that does not come is an error."""
 
 
 class Netlink:
-    """Kept-open netlink sockets. Not for several threads at once."""
+    """One netlink socket of this network namespace. Not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int) -> None:
         try:
-            self._sets = IPSet()
-        except (OSError, NetlinkError) as error:
-            raise FirewallError(f"ipset over netlink: {error}", "is this kernel built with ipset?") from error
-        self._sockets = DiagSocket()
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+            self._socket.bind((0, 0))
+        except OSError as error:
+            raise FirewallError(f"netlink: {error.strerror}", "is this a Linux kernel with netfilter?") from error
+        self._socket.settimeout(_PATIENCE)
+        self._serial = itertools.count(1)
 
     def close(self) -> None:
-        """Close the sockets."""
-        self._sets.close()
-        self._sockets.close()
+        """Close the socket."""
+        self._socket.close()
 
-    # -- ipset
+    def __enter__(self) -> Self:
+        return self
 
-    def add(self, name: str, source: Source, timeout: int) -> None:
-        """Make ``source`` a member for ``timeout`` seconds (0: no limit), replacing the timeout it had."""
-        self._ipset("add", name, source, exclusive=False, timeout=timeout)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def delete(self, name: str, source: Source) -> None:
-        """Take a member out; no error if it is none."""
-        self._ipset("delete", name, source)
+    def request(self, kind: int, body: bytes) -> None:
+        """Ask for one thing to be done.
 
-    def _ipset(self, action: str, name: str, source: Source, **options: object) -> None:
-        try:
-            getattr(self._sets, action)(name, str(source), family=_AF[source.version], etype="net", **options)
-        except NetlinkError as error:
-            if action == "delete" and error.code == _NOT_A_MEMBER:
-                return
-            hint = "the ruleset is not in place: start `gatekeeper run`" if error.code in _GONE else None
-            raise FirewallError(f"ipset {action} {name} {source}: {error}", hint) from error
-
-    # -- connection tracking
-
-    def forget_flows(self, service: Service, sources: Sequence[Source], is_gone: AddressFilter) -> int:
-        """Delete the tracked flows to a service from addresses that are gone; return how many.
-
-        ``sources`` narrows what the kernel is asked for.
+        Raises:
+            OSError: the kernel refused; ``errno`` says why (ipset's own codes begin at 4096).
         """
-        return sum(
-            self._forget_flows(service, version, [one for one in sources if one.version == version], is_gone)
-            for version in {source.version for source in sources}
-        )
+        for _ in self._exchange(kind, REQUEST | ACK, body):
+            pass
 
-    def _forget_flows(self, service: Service, version: int, sources: Sequence[Source], is_gone: AddressFilter) -> int:
-        number = 0
-        single = len(sources) == 1 and sources[0].num_addresses == 1
-        wanted = NFCTAttrTuple(
-            family=_AF[version],
-            saddr=str(sources[0].network_address) if single else None,
-            proto=service.transport.number,
-            dport=service.port,
-        )
-        with NFCTSocket(nfgen_family=_AF[version]) as tracker:
-            for flow in list(tracker.dump(tuple_orig=wanted)):
-                found = _tuple(flow, version)
-                if found is None or (found.proto, found.dport) != (service.transport.number, service.port):
-                    continue  # kernels before 5.8 do not filter
-                if not is_gone(ip_address(found.saddr)):
-                    continue
-                try:
-                    tracker.entry("del", tuple_orig=found)
-                except NetlinkError as error:
-                    if error.code != errno.ENOENT:
-                        raise FirewallError(f"conntrack: {error}") from error
-                number += 1
-        return number
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """Ask for all of something; return the bodies of the answers.
 
-    # -- sockets
-
-    def destroy_sockets(self, service: Service, is_gone: AddressFilter) -> int:
-        """Destroy this machine's connected sockets of a service, as ``ss -K`` does; return how many.
-
-        A TCP peer is sent a reset. Needs a kernel with CONFIG_INET_DIAG_DESTROY (all of Debian's).
+        Raises:
+            OSError: the kernel refused; ``errno`` says why.
         """
-        number = 0
-        for found in self._connected(service):
-            peer = _unmapped(ip_address(str(found["idiag_dst"])))
-            if not is_gone(peer):
-                continue
-            request = inet_diag_req()
-            for key in ("idiag_sport", "idiag_dport", "idiag_if", "idiag_cookie"):
-                request[key] = found[key]
-            request["idiag_src"], request["idiag_dst"] = _words(found["idiag_src"]), _words(found["idiag_dst"])
-            request["idiag_states"] = _TCP_STATES
-            request["sdiag_family"], request["sdiag_protocol"] = found["idiag_family"], service.transport.number
-            try:
-                list(self._sockets.nlm_request(request, _SOCK_DESTROY, NLM_F_REQUEST | NLM_F_ACK))
-                number += 1
-            except NetlinkError as error:
-                if error.code == errno.EOPNOTSUPP:
-                    hint = "this kernel cannot destroy sockets (CONFIG_INET_DIAG_DESTROY is off)"
-                    raise FirewallError("open connections could not be cut", hint) from error
-                if error.code not in _GONE:
-                    raise FirewallError(f"sock_diag: {error}") from error
-        return number
+        return list(self._exchange(kind, REQUEST | DUMP, body))
 
-    def _connected(self, service: Service) -> Iterator[dict[str, object]]:
-        states = _TCP_STATES if service.transport is Transport.TCP else _UDP_STATES
-        # An IPv4 peer may have an IPv6 socket (::ffff:a.b.c.d), so both families are always looked at.
-        for family in (socket.AF_INET, socket.AF_INET6):
-            yield from self._sockets.get_sock_stats(
-                family=family, protocol=service.transport.number, sport=service.port, states=states
-            )
+    def _exchange(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        serial = next(self._serial) & 0xFFFF_FFFF
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, serial, 0) + body)
+        while True:
+            received = self._socket.recv(_RECEIVE)
+            offset = 0
+            while offset + _HEADER.size <= len(received):
+                length, answer, _, its_serial, _ = _HEADER.unpack_from(received, offset)
+                content = received[offset + _HEADER.size : offset + length]
+                offset += max(_HEADER.size, length + 3 & ~3)
+                if its_serial != serial:
+                    continue  # left over from a request that ran out of time
+                if answer in (_ERROR, _DONE):
+                    code = _CODE.unpack_from(content)[0] if len(content) >= _CODE.size else 0
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
+                    return
+                yield content
 
 
-def _tuple(flow: object, version: int) -> NFCTAttrTuple | None:
-    original = flow.get_attr("CTA_TUPLE_ORIG")  # type: ignore[attr-defined]
-    address, ports = original.get_attr("CTA_TUPLE_IP"), original.get_attr("CTA_TUPLE_PROTO")
-    if address is None or ports is None or address.get_attr(f"CTA_IP_V{version}_SRC") is None:
-        return None
-    return NFCTAttrTuple(
-        family=_AF[version],
-        saddr=address.get_attr(f"CTA_IP_V{version}_SRC"),
-        daddr=address.get_attr(f"CTA_IP_V{version}_DST"),
-        proto=ports.get_attr("CTA_PROTO_NUM"),
-        sport=ports.get_attr("CTA_PROTO_SRC_PORT"),
-        dport=ports.get_attr("CTA_PROTO_DST_PORT"),
-    )
+def attribute(kind: int, value: bytes, *, network_order: bool = False) -> bytes:
+    """Write one attribute, padded."""
+    flag = _NETWORK_ORDER if network_order else 0
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind | flag) + value + bytes(-len(value) % 4)
 
 
-def _words(address: object) -> tuple[int, ...]:
-    return struct.unpack(">4I", ip_address(str(address)).packed.ljust(16, b"\0"))
+def nested(kind: int, *attributes: bytes) -> bytes:
+    """Write an attribute that holds others."""
+    return attribute(kind | _NESTED, b"".join(attributes))
 
 
-def _unmapped(address: Address) -> Address:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+def attributes(content: bytes) -> dict[int, bytes]:
+    """Read attributes into type -> value; of doubled ones the last counts."""
+    found: dict[int, bytes] = {}
+    offset = 0
+    while offset + _ATTRIBUTE.size <= len(content):
+        length, kind = _ATTRIBUTE.unpack_from(content, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _TYPE_MASK] = content[offset + _ATTRIBUTE.size : offset + length]
+        offset += length + 3 & ~3
+    return found

@@ -1,0 +1,67 @@
+"""This machine's own sockets, over netlink: finds the connected ones of a service, and destroys them.
+
+What ``ss -K`` does. A TCP peer is sent a reset. Needs CONFIG_INET_DIAG_DESTROY, which Debian's and
+Ubuntu's kernels have. Source: linux/inet_diag.h, linux/sock_diag.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+
+from gatekeeper.errors import FirewallError
+from gatekeeper.firewall.netlink import SOCK_DIAG, Netlink
+from gatekeeper.model import Address, Service, Transport
+
+_BY_FAMILY, _DESTROY = 20, 21
+_REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; then a socket's id
+_ID = slice(4, 52)  # inet_diag_sockid in inet_diag_msg: ports, addresses, interface, cookie
+_PEER = slice(24, 40)  # the peer's address in inet_diag_msg
+_ALL_STATES = 0xFFFF_FFFF
+_TIME_WAIT, _CLOSE, _LISTEN = 6, 7, 10
+_WANTED = {
+    # a socket that waits for its port to cool down carries nothing; a listener is the service itself
+    Transport.TCP: _ALL_STATES & ~(1 << _TIME_WAIT) & ~(1 << _LISTEN),
+    # an unconnected UDP socket (state CLOSE) is the service itself
+    Transport.UDP: _ALL_STATES & ~(1 << _CLOSE),
+}
+
+
+def destroy_sockets(service: Service, is_gone: Callable[[Address], bool]) -> int:
+    """Destroy the connected sockets of a service whose peers are gone; return how many.
+
+    Raises:
+        FirewallError: this kernel cannot, or we may not.
+    """
+    number = 0
+    port_only = service.port.to_bytes(2) + bytes(46)
+    with Netlink(SOCK_DIAG) as netlink:
+        # An IPv4 peer may have an IPv6 socket (::ffff:a.b.c.d), so both families are always looked at.
+        for family in (socket.AF_INET, socket.AF_INET6):
+            header = _REQUEST.pack(family, service.transport.number, 0, _WANTED[service.transport])
+            for found in netlink.dump(_BY_FAMILY, header + port_only):
+                if is_gone(_peer(found)):
+                    number += _destroy(netlink, header, found)
+    return number
+
+
+def _peer(found: bytes) -> Address:
+    packed = found[_PEER]
+    address = ip_address(packed[:4] if found[0] == socket.AF_INET else packed)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _destroy(netlink: Netlink, header: bytes, found: bytes) -> int:
+    try:
+        netlink.request(_DESTROY, header + found[_ID])
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # it ended by itself
+            return 0
+        hint = "its kernel lacks CONFIG_INET_DIAG_DESTROY" if error.errno == errno.EOPNOTSUPP else None
+        raise FirewallError(f"an open connection could not be cut: {error.strerror}", hint) from error
+    return 1
