@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from netfilterqueue import NetfilterQueue
+
 from gatekeeper import __version__, observe, rules
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
@@ -50,6 +52,7 @@ def run(rules_file: Path, state_dir: Path) -> None:
 
 def _run(the_rules: Rules, state_dir: Path) -> None:
     _refuse_taken_queue(the_rules.firewall.queue)
+    queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
     backend = IpsetBackend()
     variant = backend.load(the_rules)
     store = SqliteStore(state_dir)
@@ -59,7 +62,7 @@ def _run(the_rules: Rules, state_dir: Path) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     observer = observe.Observer()
     commits = Commits(enforcer, store, observer)
-    worker = Worker(Gate(the_rules, enabled(the_rules), enforcer.allowlist), observer, commits.submit)
+    worker = Worker(queue, Gate(the_rules, enabled(the_rules), enforcer.allowlist), observer, commits.submit)
     failures: list[BaseException] = []
 
     def give_up(error: BaseException) -> None:
@@ -113,4 +116,4 @@ def _refuse_taken_queue(number: int) -> None:
     owner = queue_owner(number)
     if owner is not None:
         hint = "stop that process, or choose another queue in the rules: firewall: {queue: N}"
-        raise QueueError(f"queue {number} is taken by process {owner}", hint)
+        raise QueueError(f"queue {number} is taken by {owner}", hint)

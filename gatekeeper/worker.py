@@ -53,7 +53,10 @@ class Job:
 class Worker:
     """Runs one NFQUEUE. Not restartable: bind, run, gone."""
 
-    def __init__(self, gate: Gate, observer: observe.Observer, submit: Callable[[Job], None]) -> None:
+    def __init__(
+        self, queue: NetfilterQueue, gate: Gate, observer: observe.Observer, submit: Callable[[Job], None]
+    ) -> None:
+        self._queue = queue
         self._gate = gate
         self._observer = observer
         self._submit = submit
@@ -62,7 +65,6 @@ class Worker:
         self._finished: deque[Job] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
-        self._queue = NetfilterQueue()
 
     def bind(self, number: int) -> None:
         """Take the queue.
@@ -73,9 +75,9 @@ class Worker:
         try:
             self._queue.bind(number, self._on_packet, max_len=_QUEUE_LENGTH, sock_len=_SOCKET_BYTES)
         except OSError as error:
-            owner = queue_owner(number)
-            hint = f"process {owner} has it; choose another with firewall: {{queue: N}}" if owner else None
-            raise QueueError(f"cannot bind queue {number}: {error}", hint) from error
+            raise QueueError(
+                f"cannot bind queue {number}: {error}", f"{queue_owner(number) or 'nobody'} has it"
+            ) from error
 
     def finished(self, jobs: list[Job]) -> None:
         """Tell the worker, from another thread, that jobs have their outcome."""
@@ -198,10 +200,16 @@ class _Receiver:
             raise
 
 
-def queue_owner(number: int) -> int | None:
-    """Return the process (its netlink port) that has a queue of this network namespace."""
+def queue_owner(number: int) -> str | None:
+    """Say who has a queue of this network namespace; ``None`` if nobody has.
+
+    The kernel tells a netlink port: the process number of whoever opened no other netlink socket first.
+    """
     try:
         rows = [line.split() for line in _PROC.read_text().splitlines()]
     except OSError:
         return None
-    return next((int(row[1]) for row in rows if row[0] == str(number)), None)
+    port = next((row[1] for row in rows if row[0] == str(number)), None)
+    if port is None:
+        return None
+    return f"process {port}" if Path("/proc", port).exists() else "another process"

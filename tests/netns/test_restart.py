@@ -1,0 +1,136 @@
+"""What is promised survives: stops, kills, reboots, damage."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gatekeeper.demo import probe
+from gatekeeper.errors import GatekeeperError
+from tests.netns.site import SSH, Site, wait_until
+
+
+def reboot(site: Site) -> None:
+    """Leave of the kernel what a reboot leaves: nothing of ours."""
+    site.ok("flush")
+
+
+def test_a_stop_takes_less_than_a_second_and_leaves_everything(site: Site, version: int) -> None:
+    running = site.run()
+    site.knock(b"open_sesame", version)
+    wait_until(lambda: site.connect(version) == "open")
+    begin = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - begin < 1
+    assert site.connect(version) == "open"
+    assert site.stranger_connects(version) == "silent"
+
+
+def test_grants_are_back_after_a_reboot_before_the_ready_line(site: Site, version: int) -> None:
+    """With the time that they have left, and without those that ended meanwhile."""
+    running = site.run()
+    site.knock(b"open_sesame", version)
+    wait_until(lambda: site.connect(version) == "open")
+    site.ok("grant", "10.9.8.7", "ssh", "--ttl", "1s")
+    running.kill()
+    reboot(site)
+    assert site.stranger_connects(version) == "open", "a reboot leaves no ruleset"
+    time.sleep(1.2)
+    site.run()
+    assert site.connect(version) == "open"
+    assert site.stranger_connects(version) == "silent"
+    left = {grant["source"]: grant["seconds_left"] for grant in site.status()["grants"] if grant["service"] == "ssh"}
+    assert len(left) == 1
+    assert 3500 < next(iter(left.values())) < 3600
+    timeout = int(site.shell("ipset", "list", f"gatekeeper-{version}-ssh").split("timeout ")[-1])
+    assert 3500 < timeout <= 3600
+
+
+def test_open_streams_live_through_a_restart(site: Site, version: int) -> None:
+    """The ruleset and the sets are swapped in one step each: a granted stream notices nothing."""
+    running = site.run()
+    with site.stream(version, knock=b"open_sesame") as stream:
+        running.stop()
+        site.run()
+        assert probe.until_end(stream, timeout=0.5) is None
+
+
+def test_a_grant_that_took_effect_is_there_after_kill_9(site: Site, version: int) -> None:
+    """Killed right after the connect that its knock made possible: the grant is in the store."""
+    running = site.run()
+    with site.stream(version, knock=b"open_sesame"):
+        running.kill()
+    reboot(site)
+    site.run()
+    assert site.connect(version) == "open"
+
+
+def test_grants_of_clients_and_services_that_are_gone_end_at_the_restart(site: Site) -> None:
+    running = site.run()
+    site.knock(b"open_desk", 4)
+    wait_until(lambda: site.connect(4) == "open")
+    running.stop()
+    site.write_rules(f"services: {{ssh: {{port: tcp/{SSH}}}}}\nclients: {{new: {{open: open_new, services: [ssh]}}}}\n")
+    again = site.run()
+    assert site.connect(4) == "silent"
+    assert "ended client=desk" in again.log
+    assert site.status()["grants"] == []
+    assert "web" not in site.shell("ipset", "list", "-n")
+
+
+def test_a_damaged_store_is_a_clear_error_and_leaves_the_port_closed(site: Site, version: int) -> None:
+    site.run().stop()
+    reboot(site)
+    for name in ("gatekeeper.db-wal", "gatekeeper.db-shm"):
+        (site.state / name).unlink(missing_ok=True)
+    (site.state / "gatekeeper.db").write_bytes(b"SQLite format 3\0" + b"garbage" * 2000)
+    with pytest.raises(GatekeeperError) as failure:
+        site.run()
+    assert "damaged" in failure.value.message
+    assert "Traceback" not in failure.value.message
+    assert site.connect(version) == "silent"
+
+
+def test_a_store_that_is_a_folder_is_a_clear_error_and_leaves_the_port_closed(site: Site) -> None:
+    (site.state / "gatekeeper.db").mkdir(parents=True)
+    with pytest.raises(GatekeeperError) as failure:
+        site.run()
+    assert "gatekeeper: error: the store" in failure.value.message
+    assert "Traceback" not in failure.value.message
+    assert site.connect(4) == "silent"
+
+
+def test_bad_rules_change_nothing(site: Site) -> None:
+    site.write_rules("services: {ssh: {port: tcp/99999}}")
+    with pytest.raises(GatekeeperError) as failure:
+        site.run()
+    assert "rules.yaml:1:24: port 99999 is out of range" in failure.value.message
+    assert site.connect(4) == "open"
+
+
+def test_a_second_gatekeeper_on_one_state_directory_is_refused(site: Site) -> None:
+    running = site.run()
+    with pytest.raises(GatekeeperError) as failure:
+        site.run()
+    assert f"(process {running.process.pid})" in failure.value.message
+    assert running.process.poll() is None
+
+
+def test_a_second_gatekeeper_on_one_queue_is_refused(site: Site) -> None:
+    running = site.run()
+    site.state = site.directory / "other-state"
+    with pytest.raises(GatekeeperError) as failure:
+        site.run()
+    assert f"queue 6220 is taken by process {running.process.pid}" in failure.value.message
+
+
+def test_the_state_is_private(site: Site) -> None:
+    """Nobody but its owner can read who was granted what."""
+    site.run()
+    site.knock(b"open_sesame", 4)
+    wait_until(lambda: site.connect(4) == "open")
+    assert site.state.stat().st_mode & 0o777 == 0o700
+    assert {
+        path.name: path.stat().st_mode & 0o077 for path in site.state.iterdir() if path.stat().st_mode & 0o077
+    } == {}
