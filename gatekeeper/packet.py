@@ -90,9 +90,9 @@ def _transport(raw: bytes, source: bytes, target: bytes, protocol: int, start: i
             return Reason.MALFORMED
         sport, dport = _PORTS(raw, start)
         length = _U16(raw, start + 4)[0]
-        if length < _UDP_MIN:
+        if length < _UDP_MIN or start + length > end:  # as the kernel's own udp_rcv
             return Reason.MALFORMED
-        return Header(source, target, UDP, sport, dport, True, start + _UDP_MIN, min(start + length, end))
+        return Header(source, target, UDP, sport, dport, True, start + _UDP_MIN, start + length)
     if protocol == TCP:
         if start + _TCP_MIN > end:
             return Reason.MALFORMED

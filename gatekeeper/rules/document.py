@@ -21,7 +21,8 @@ MAX_DEPTH = 16
 MAX_PROBLEMS = 100
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it: 10 times faster
-_STANDARD_TAGS = "tag:yaml.org,2002:"
+_TAG = "tag:yaml.org,2002:"
+_HARMLESS_TAGS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            self._add(line, column, f"not YAML: {error.problem or error.context}", _syntax_hint(error))
+            at_tab = "".join(decoded.split("\n")[line - 1 : line])[column - 1 : column] == "\t"
+            hint = "indent with spaces, not with tabs" if at_tab else error.context
+            self._add(line, column, f"not YAML: {error.problem or error.context}", hint)
             return None
         except yaml.reader.ReaderError as error:
             line = decoded.count("\n", 0, error.position) + 1
@@ -91,7 +94,7 @@ class Document:
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
             tag = getattr(event, "tag", None)
-            if tag is not None and not tag.startswith(_STANDARD_TAGS):
+            if tag is not None and tag not in _HARMLESS_TAGS:
                 self.complain(event, f'the tag "{tag}" is not allowed', "take the tag (the word behind !) out")
                 return False
         return True
@@ -168,7 +171,7 @@ class Document:
 
 def is_empty(node: yaml.Node | None) -> bool:
     """Whether there is nothing, or a null, where a value could stand."""
-    return node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _STANDARD_TAGS + "null")
+    return node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null")
 
 
 def kind(node: yaml.Node | None) -> str:
@@ -192,9 +195,3 @@ def did_you_mean(name: str, known: tuple[str, ...]) -> str | None:
 def _printable(message: str) -> str:
     short = message if len(message) <= 300 else message[:297] + "..."
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in short)
-
-
-def _syntax_hint(error: yaml.MarkedYAMLError) -> str | None:
-    if "\\t" in str(error.problem) or "'\t'" in str(error.problem):
-        return "indent with spaces, not with tabs"
-    return str(error.context) if error.context and error.problem else None

@@ -6,11 +6,12 @@ import socket
 import statistics
 import time
 from ipaddress import ip_network
+from subprocess import DEVNULL, Popen
 
 import pytest
 
 from gatekeeper.demo import probe
-from gatekeeper.demo.network import inside
+from gatekeeper.demo.network import inside, netns_argv
 from tests.netns.site import MANY, SERVER, SSH, Site
 
 PAIRS = 200
@@ -74,10 +75,6 @@ def test_strangers_syns_do_not_keep_a_client_waiting(site: Site, version: int) -
     """A stranger that knocks at the protected port without a pause fills no queue that a client needs."""
     site.run()
     flood = ["hping3", "-S", "-p", str(SSH), "-i", "u500", "-c", "4000", "-q", SERVER[4]]
-    from subprocess import DEVNULL, Popen
-
-    from gatekeeper.demo.network import netns_argv
-
     flooder = Popen(netns_argv(site.stranger, *flood), stdout=DEVNULL, stderr=DEVNULL)
     try:
         time.sleep(0.3)

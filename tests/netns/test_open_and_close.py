@@ -9,6 +9,7 @@ import pytest
 
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, netns_argv
+from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import CLIENT, SERVER, SSH, UDP, WEB, Site, wait_until
 
 
@@ -65,10 +66,10 @@ def test_our_client_knocks_from_a_key_file_at_both_families(site: Site) -> None:
     hosts.write_text(f"{SERVER[4]} bastion\n{SERVER[6]} bastion\n")
 
     def knock(*options: str) -> subprocess.CompletedProcess[str]:
-        gatekeeper = ["python", "-m", "gatekeeper", "knock", "bastion", "--key-file", str(key), *options]
+        gatekeeper = gatekeeper_argv("knock", "bastion", "--key-file", str(key), *options)
         # a hosts file of its own, seen by this process only
         mount = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
-        return site.inside(site.client, *mount, *_this_python(gatekeeper))
+        return site.inside(site.client, *mount, *gatekeeper)
 
     done = knock()
     assert (done.returncode, done.stderr) == (0, "")
@@ -77,12 +78,6 @@ def test_our_client_knocks_from_a_key_file_at_both_families(site: Site) -> None:
     assert knock("--close").returncode == 0
     for version in (4, 6):
         wait_until(lambda version=version: site.connect(version) == "silent")  # type: ignore[misc]
-
-
-def _this_python(argv: list[str]) -> list[str]:
-    import sys
-
-    return [sys.executable, *argv[1:]]
 
 
 def test_a_close_cuts_a_tcp_stream_within_100_ms_and_for_good(site: Site, version: int) -> None:

@@ -1,0 +1,135 @@
+"""`gatekeeper demo` and the simple variant, as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatekeeper.demo.server import gatekeeper_argv
+
+
+def _host_firewall() -> str:
+    """Return the host's own rules and sets, without counters."""
+    tools = ("iptables-nft-save", "ip6tables-nft-save", "ipset")
+    texts = [
+        subprocess.run(
+            [tool, *(["list"] if tool == "ipset" else [])], capture_output=True, text=True, check=False
+        ).stdout
+        for tool in tools
+    ]
+    return re.sub(r"\[\d+:\d+\]|# .*", "", "\n".join(texts))
+
+
+def _demo_namespaces() -> list[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+    return [name for name in listed if name.startswith("gatekeeper-demo-")]
+
+
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """Check that the host's firewall, namespaces and temporary files are as they were."""
+    before = _host_firewall()
+    yield
+    assert _host_firewall() == before
+    assert _demo_namespaces() == []
+    assert list(Path("/tmp").glob("gatekeeper-demo-*")) == []
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_demo_shows_everything_going_as_it_should() -> None:
+    done = subprocess.run(
+        gatekeeper_argv("demo", "--show-rules"), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "open at the first SYN" in done.stdout
+    assert "the stream is cut after" in done.stdout
+    assert done.stdout.count("no port is open") == 2
+    assert "Name: gatekeeper-4-ssh" in done.stdout
+    assert "-A GATEKEEPER-IN" in done.stdout
+    assert done.stdout.rstrip().endswith("all went as it should")
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("delay", [0.05, 0.6, 3.5])
+def test_the_demo_cleans_up_when_it_is_interrupted(name: str, delay: float) -> None:
+    process = subprocess.Popen(gatekeeper_argv("demo"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.25 + delay)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_a_dry_run_needs_no_root_and_touches_no_firewall(tmp_path: Path) -> None:
+    """As nobody, with a state directory that cannot be written: it logs what it would do."""
+    before = _host_firewall()
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "services: {ssh: {port: tcp/22, ttl: 1s}}\nknock: {port: udp/62999}\n"
+        "clients: {laptop: {open: open_sesame, close: close_sesame, services: [ssh]}}\n"
+    )
+    tmp_path.chmod(0o755)
+    rules.chmod(0o644)
+    home = tmp_path
+    while home != home.parent:  # pytest's own folders are private
+        home.chmod(home.stat().st_mode | 0o011)
+        home = home.parent
+    argv = gatekeeper_argv("run", "--dry-run", "--rules", str(rules))
+    lines: list[str] = []
+    with subprocess.Popen(
+        argv,
+        stderr=subprocess.PIPE,
+        text=True,
+        user="nobody",
+        group="nogroup",
+        cwd="/",
+        env={"PATH": os.environ["PATH"]},
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                lines.append(line)
+                if line.rstrip().endswith("ready"):
+                    break
+            for address in ("127.0.0.1", "::1"):
+                for payload in ("open_sesame", "wrong"):
+                    nc = ["nc", "-u", "-w1", address, "62999"]
+                    subprocess.run(nc, input=payload, text=True, check=True, timeout=10)
+            process.send_signal(signal.SIGTERM)
+            lines += list(process.stderr)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    log = "".join(lines)
+    assert process.returncode == 0, log
+    for source in ("127.0.0.1", "::1"):
+        assert f"would-open client=laptop source={source} service=ssh ttl=1s" in log
+        assert f"would-refuse reason=unknown-key source={source} bytes=5" in log
+    assert "would-expire client=laptop source=127.0.0.1" in log
+    assert _host_firewall() == before
+
+
+def test_run_without_root_is_refused_with_a_hint(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("services: {ssh: {port: tcp/22}}\n")
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", *gatekeeper_argv("run", "--rules", str(rules))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env={**os.environ, "GATEKEEPER_STATE_DIR": str(tmp_path / "state")},
+    )
+    assert done.returncode == 1
+    assert "CAP_NET_ADMIN" in done.stderr
+    assert "hint: run it as root or with sudo, or try `gatekeeper run --dry-run`" in done.stderr
+    assert not (tmp_path / "state").exists()

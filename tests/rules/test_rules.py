@@ -1,0 +1,294 @@
+"""rules.yaml: every problem at its line and column, with a hint; and nothing in it makes us raise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper import rules
+from gatekeeper.errors import Problem, RulesError
+from gatekeeper.model import Client, Established, FirewallSettings, Rules, Service, Transport
+
+GOOD = """\
+services:
+  ssh:
+    port: tcp/22
+    ttl: 1h
+    max_ttl: 12h
+  web: {port: TCP/443, established: cut}
+  vpn: {port: udp/51820, ttl: forever}
+knock:
+  port: udp/4000
+clients:
+  laptop:
+    open: 0123456789abcdef0
+    close: fedcba9876543210f
+    services: [ssh, vpn]
+  desk: {open: "a key with spaces, 'quotes'", services: [web]}
+firewall: {variant: legacy, queue: 7, mark: 0x40}
+"""
+
+
+def problems(text: str | bytes) -> list[Problem]:
+    """Return the errors (not warnings) in a text that must have some."""
+    with pytest.raises(RulesError) as failure:
+        parse(text)
+    return [problem for problem in failure.value.problems if not problem.is_warning]
+
+
+def parse(text: str | bytes) -> tuple[Rules, list[Problem]]:
+    content = text.encode() if isinstance(text, str) else text
+    return rules.parse(content, file="rules.yaml", read_key=_no_key)
+
+
+def _no_key(name: str) -> bytes:
+    raise FileNotFoundError(2, "No such file or directory", name)
+
+
+def test_a_good_file_is_read_as_it_is_meant() -> None:
+    found, warnings = parse(GOOD)
+    assert found == Rules(
+        services={
+            "ssh": Service("ssh", Transport.TCP, 22, 3600, 12 * 3600),
+            "web": Service("web", Transport.TCP, 443, 3600, None, Established.CUT),
+            "vpn": Service("vpn", Transport.UDP, 51820, None, None, Established.CUT),
+        },
+        clients={
+            "laptop": Client("laptop", ("ssh", "vpn"), b"0123456789abcdef0", b"fedcba9876543210f"),
+            "desk": Client("desk", ("web",), b"a key with spaces, 'quotes'"),
+        },
+        knock_port=4000,
+        firewall=FirewallSettings("legacy", 7, 0x40),
+    )
+    assert warnings == []
+
+
+def test_defaults() -> None:
+    found, _ = parse("services: {ssh: {port: tcp/22}}")
+    assert found.services["ssh"] == Service("ssh", Transport.TCP, 22, 3600)
+    assert (found.knock_port, found.firewall) == (62201, FirewallSettings())
+    capped, _ = parse("services: {ssh: {port: tcp/22, max_ttl: 10m}}")
+    assert capped.services["ssh"].ttl == 600
+
+
+def test_keys_are_taken_as_they_are_written() -> None:
+    """YAML's numbers, booleans and dates are not what a key means."""
+    for written in ("0123", "yes", "1e3", "2026-11-22", "~x", "0x1F"):
+        found, _ = parse(f"services: {{ssh: {{port: tcp/22}}}}\nclients: {{a: {{open: {written}, services: [ssh]}}}}")
+        assert found.clients["a"].open_key == written.encode()
+
+
+S = "services: {ssh: {port: tcp/22}}\n"
+BAD = [
+    ("services: {ssh: {port: tcp/22, prot: x}}", "1:32", 'unknown key "prot" in service "ssh"', 'did you mean "port"?'),
+    ("servces: {}", "1:1", 'unknown key "servces" in the file', 'did you mean "services"?'),
+    ("services:\n  ssh: {port: tcp/22}\n  ssh: {port: tcp/23}", "3:3", '"ssh" stands twice', None),
+    ("services: {ssh: {port: tcp/22, port: tcp/23}}", "1:32", '"port" stands twice', None),
+    ("services: {ssh: {port: 22}}", "1:24", '"22" is not a port', "did you mean tcp/22?"),
+    ("services: {ssh: {port: 22/tcp}}", "1:24", '"22/tcp" is not a port', "did you mean tcp/22?"),
+    ("services: {ssh: {port: tcp/0}}", "1:24", "port 0 is out of range", "1 to 65535"),
+    ("services: {ssh: {port: tcp/65536}}", "1:24", "port 65536 is out of range", "1 to 65535"),
+    ("services: {ssh: {port: [tcp/22]}}", "1:24", "port must be a word, not a list", None),
+    ("services: {ssh: {ttl: 1h}}", "1:12", 'service "ssh" has no port', "add port"),
+    ("services: {ssh: }", "1:12", 'service "ssh" has no port', "add port"),
+    ("services: {ssh: tcp/22}", "1:17", 'service "ssh" must be a mapping', None),
+    ("services: [ssh]", "1:11", "services must be a mapping", None),
+    ("services: {}", "1:1", "no services", "add a section"),
+    ("services: {ssh: {port: tcp/22, ttl: 0s}}", "1:37", "means nothing", None),
+    ("services: {ssh: {port: tcp/22, ttl: -1h}}", "1:37", "is not a duration", "write 30s"),
+    ("services: {ssh: {port: tcp/22, ttl: 90}}", "1:37", '"90" is not a duration', "did you mean 90s?"),
+    ("services: {ssh: {port: tcp/22, ttl: 2h, max_ttl: 1h}}", "1:37", "longer than max_ttl (1h)", None),
+    ("services: {ssh: {port: tcp/22, ttl: forever, max_ttl: 1h}}", "1:37", "longer than max_ttl (1h)", None),
+    ("services: {ssh: {port: tcp/22, established: yes}}", "1:45", 'established cannot be "yes"', "keep"),
+    ("services: {x: {port: udp/53, established: keep}}", "1:43", "is for tcp only", "take the line out"),
+    ("services: {a: {port: tcp/22}, b: {port: tcp/22}}", "1:31", '"b" and "a" both guard tcp/22', "merge"),
+    ('services: {"a b": {port: tcp/22}}', "1:12", '"a b" cannot be the name', "letters"),
+    ("services: {abcdefghijklmnopq: {port: tcp/22}}", "1:12", "cannot be the name", "1 to 16"),
+    (S + "knock: {port: tcp/62201}", "2:15", "knocks come by udp", "udp/62201"),
+    ("services: {x: {port: udp/62201}}", "1:1", "the knock port udp/62201 is the port of service", None),
+    (S + "clients: {a: {open: k, services: [shh]}}", "2:35", 'there is no service "shh"', 'did you mean "ssh"?'),
+    (S + "clients: {a: {open: k}}", "2:11", 'client "a" has no services', "add services"),
+    (S + "clients: {a: {open: k, services: []}}", "2:34", 'client "a" has no services', "at least one"),
+    (S + "clients: {a: {open: k, services: ssh}}", "2:34", "must be a list", "[ssh]"),
+    (S + "clients: {a: {open: k, services: [ssh, ssh]}}", "2:40", '"ssh" stands twice', None),
+    (S + "clients: {a: {services: [ssh]}}", "2:11", 'client "a" has no key', "open_file"),
+    (S + "clients: {a: {open: , services: [ssh]}}", "2:21", "open must be a word, not nothing", None),
+    (S + 'clients: {a: {open: "", services: [ssh]}}', "2:21", "is empty", None),
+    (S + "clients: {a: {open: {x: y}, services: [ssh]}}", "2:21", "open must be a word", None),
+    (S + "clients: {a: {open: k, open_file: f, services: [ssh]}}", "2:24", "both open and open_file", None),
+    (S + "clients: {a: {open_file: f, services: [ssh]}}", "2:26", "cannot read the key in f: No such file", None),
+    (S + "clients: {a: {open: k, close: k, services: [ssh]}}", "2:31", 'is open of client "a" too', "must differ"),
+    (S + 'clients: {a: {open: "k\\nl", services: [ssh]}}', "2:21", "more than one line", None),
+    (S + "clients: {a: {open: " + "k" * 513 + ", services: [ssh]}}", "2:21", "longer than 512 bytes", None),
+    (S + 'clients: {"(admin)": {open: k, services: [ssh]}}', "2:11", "cannot be the name of a client", None),
+    (S + "clients: {? [a] : {open: k}}", "2:13", "a key of clients must be a word", None),
+    (S + "firewall: {mark: 3}", "2:18", "is not a single bit", "one bit"),
+    (S + "firewall: {mark: 0}", "2:18", "out of range", None),
+    (S + "firewall: {queue: 65536}", "2:19", "out of range", "0 to 65535"),
+    (S + "firewall: {queue: many}", "2:19", "must be a number", None),
+    (S + "firewall: {variant: nftables}", "2:21", 'variant cannot be "nftables"', "auto, nft, legacy"),
+    ("", "1:1", "the file is empty", "example"),
+    ("# nothing\n", "1:1", "the file is empty", None),
+    ("just words", "1:1", "the file must be a mapping", None),
+    ("a: [", "2:1", "not YAML", None),
+    ("a:\n\t- b", "2:1", "not YAML", "tabs"),
+    ("a: 1\n---\nb: 2", "2:1", "not YAML", None),
+    ("a: &x [1]\nb: *x", "2:4", "aliases (*x) are not allowed", "write the value out"),
+    ("a: !!python/object/apply:os.system [id]", "1:4", "the tag", "take the tag"),
+    ("a: !include x", "1:4", 'the tag "!include" is not allowed', None),
+    ("[" * 5000, "1:17", "nested more than 16 levels deep", None),
+    ("{a: " * 5000, "1:65", "nested more than 16 levels deep", None),
+    (b"services: \xff", "1:11", "is not UTF-8", "save the file"),
+    (b"services: {\x00}", "1:12", "not YAML", None),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "message", "hint"), BAD, ids=[f"{i}-{row[2]}" for i, row in enumerate(BAD)])
+def test_a_problem_is_told_with_its_place_and_a_hint(
+    text: str | bytes, place: str, message: str, hint: str | None
+) -> None:
+    found = problems(text)
+    assert len(found) == 1, found
+    assert str(found[0]).startswith(f"rules.yaml:{place}: "), found
+    assert message in found[0].message
+    if hint is not None:
+        assert found[0].hint is not None
+        assert hint in found[0].hint
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file() -> None:
+    found = problems(
+        "services:\n  ssh: {port: 22, ttl: 0s}\n  web: {port: tcp/99999, x: 1}\n"
+        "clients:\n  a: {open: k, services: [ssh, wbe]}\n  b: {}\nfirewall: {queue: x}\n"
+    )
+    assert [problem.line for problem in found] == [2, 2, 3, 3, 5, 6, 6, 7]
+
+
+def test_billions_of_laughs_are_refused_at_once() -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    (problem,) = problems("\n".join(lines))
+    assert "aliases" in problem.message
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    (problem,) = problems('services: {ssh: {port: tcp/22}, "\\e[31m": {port: tcp/23}}')
+    assert "\x1b" not in str(problem)
+    assert "\\x1b[31m" in str(problem)
+
+
+def test_what_is_unwise_is_a_warning() -> None:
+    _, warnings = parse(S + "clients: {a: {open: open_sesame, close: 0123456789abcdef0, services: [ssh]}}")
+    (warning,) = warnings
+    assert str(warning) == 'rules.yaml:2:21: warning: open of client "a" is easy to guess'
+    _, warnings = parse(S)
+    assert [warning.message for warning in warnings] == ["no clients"]
+
+
+# -- files
+
+
+def test_key_files_are_read_beside_the_rules_file(tmp_path: Path) -> None:
+    key = tmp_path / "laptop.open"
+    key.write_text("0123456789abcdef0\n")
+    key.chmod(0o600)
+    file = tmp_path / "rules.yaml"
+    file.write_text(S + "clients: {a: {open_file: laptop.open, services: [ssh]}}")
+    file.chmod(0o600)
+    found, warnings = rules.load(file)
+    assert found.clients["a"].open_key == b"0123456789abcdef0"
+    assert warnings == []
+    key.chmod(0o644)
+    file.chmod(0o644)
+    _, warnings = rules.load(file)
+    assert [(Path(warning.file).name, warning.message) for warning in warnings] == [
+        ("rules.yaml", "other users can read or write this file"),
+        ("laptop.open", "other users can read or write this file"),
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.yaml", tmp_path):
+        with pytest.raises(RulesError, match="cannot be read"):
+            rules.load(path)
+
+
+@pytest.mark.parametrize("path", sorted(Path("rules").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_good(path: Path) -> None:
+    found, _ = rules.load(path)
+    assert found.services
+
+
+# -- whatever comes
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_it_raise_anything_else(content: bytes) -> None:
+    try:
+        parse(content)
+    except RulesError as error:
+        assert error.problems
+        assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
+
+
+_words = st.sampled_from(
+    [
+        "services",
+        "clients",
+        "knock",
+        "firewall",
+        "ssh",
+        "port",
+        "ttl",
+        "max_ttl",
+        "established",
+        "open",
+        "close",
+        "open_file",
+        "tcp/22",
+        "udp/62201",
+        "1h",
+        "0s",
+        "keep",
+        "forever",
+        "laptop",
+        ":",
+        ",",
+        "{",
+        "}",
+        "[",
+        "]",
+        "-",
+        "&",
+        "*",
+        "!",
+        "|",
+        ">",
+        "'",
+        '"',
+        "#",
+        "?",
+        "\n",
+        "\t",
+        "%YAML",
+        "---",
+        "...",
+        "!!binary",
+        "<<:",
+        "@",
+        "`",
+        "~",
+        "null",
+        "0x40",
+    ]
+)
+
+
+@given(st.lists(_words, max_size=40), st.sampled_from(["", " ", "\n", "\n  "]))
+def test_no_words_of_ours_make_it_raise_anything_else(words: list[str], glue: str) -> None:
+    try:
+        parse(glue.join(words))
+    except RulesError as error:
+        assert error.problems

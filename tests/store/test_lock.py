@@ -1,0 +1,66 @@
+"""Locks: one gatekeeper on a state directory, and one change at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from gatekeeper.errors import StoreError
+from gatekeeper.store.lock import ChangeLock, RunLock, runner
+
+
+def test_a_second_run_is_refused_and_told_by_whom(tmp_path: Path) -> None:
+    first = RunLock(tmp_path)
+    with pytest.raises(StoreError, match=rf"already \(process {os.getpid()}\)"):
+        RunLock(tmp_path)
+    assert runner(tmp_path) == os.getpid()
+    first.close()
+    assert runner(tmp_path) is None
+    RunLock(tmp_path).close()
+
+
+def test_a_lock_ends_with_its_process_however_it_dies(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from gatekeeper.store.lock import RunLock;"
+        "lock = RunLock(pathlib.Path(sys.argv[1])); print('up', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert runner(tmp_path) == process.pid
+        process.kill()
+    assert runner(tmp_path) is None
+
+
+def test_no_directory_means_nobody_runs(tmp_path: Path) -> None:
+    assert runner(tmp_path / "nowhere") is None
+
+
+def test_changes_wait_for_each_other(tmp_path: Path) -> None:
+    """Two holders of two handles (as two processes have) never overlap."""
+    inside = 0
+    overlaps = 0
+
+    def change() -> None:
+        nonlocal inside, overlaps
+        lock = ChangeLock(tmp_path)
+        for _ in range(50):
+            with lock():
+                inside += 1
+                overlaps += inside > 1
+                inside -= 1
+        lock.close()
+
+    threads = [threading.Thread(target=change) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == 0

@@ -1,0 +1,185 @@
+"""The contract of every store; each kind is one row of STORES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from gatekeeper.errors import StoreError
+from gatekeeper.model import Admit, Grant, Outcome, Revoke, Store
+from gatekeeper.store.sqlite import FILE, SqliteStore
+
+NOW = 1000.0
+STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore}
+
+
+@pytest.fixture(params=STORES)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Open the same store again and again, as restarts and other processes do."""
+    opened: list[Store] = []
+
+    def make() -> Store:
+        opened.append(STORES[request.param](tmp_path / "state"))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[[], Store]) -> Store:
+    return open_store()
+
+
+def grant(source: str, service: str = "ssh", client: str = "laptop", end: float | None = NOW + 60) -> Grant:
+    return Grant(ip_network(source), service, client, end)
+
+
+def live(store: Store, now: float = NOW) -> set[Grant]:
+    return set(store.live(now=now))
+
+
+def test_what_was_committed_is_there_after_a_restart(open_store: Callable[[], Store]) -> None:
+    grants = (grant("192.0.2.7"), grant("2001:db8::/64", end=None))
+    first = open_store()
+    assert first.commit([Admit(grants)], now=NOW) == [Outcome(admitted=grants)]
+    first.close()
+    assert live(open_store()) == set(grants)
+
+
+def test_a_grant_replaces_that_of_the_same_client_only(store: Store) -> None:
+    store.commit([Admit((grant("192.0.2.7"), grant("192.0.2.7", client="desk")))], now=NOW)
+    store.commit([Admit((grant("192.0.2.7", end=NOW + 5),))], now=NOW)
+    assert live(store) == {grant("192.0.2.7", end=NOW + 5), grant("192.0.2.7", client="desk")}
+
+
+def test_a_close_ends_the_grants_of_its_client_source_and_services(store: Store) -> None:
+    mine = [grant("192.0.2.7"), grant("192.0.2.7", "web")]
+    others = [grant("192.0.2.7", client="desk"), grant("192.0.2.8"), grant("192.0.2.0/24"), grant("2001:db8::7")]
+    store.commit([Admit((*mine, *others))], now=NOW)
+    (outcome,) = store.commit([Revoke(ip_network("192.0.2.7"), "laptop", ("ssh",))], now=NOW)
+    assert outcome.ended == (mine[0],)
+    (outcome,) = store.commit([Revoke(ip_network("192.0.2.7"), "laptop", ("ssh", "web"))], now=NOW)
+    assert outcome.ended == (mine[1],)
+    assert live(store) == set(others)
+
+
+def test_revoking_a_network_ends_what_lies_inside(store: Store) -> None:
+    inside = [grant("192.0.2.7"), grant("192.0.2.0/24"), grant("192.0.2.128/25", client="desk")]
+    outside = [grant("192.0.0.0/16"), grant("192.0.3.1"), grant("2001:db8::1")]
+    store.commit([Admit((*inside, *outside))], now=NOW)
+    (outcome,) = store.commit([Revoke(ip_network("192.0.2.0/24"))], now=NOW)
+    assert set(outcome.ended) == set(inside)
+    assert live(store) == set(outside)
+
+
+def test_expired_grants_are_not_live_and_are_returned_once(store: Store) -> None:
+    early, late, never = grant("192.0.2.1", end=NOW + 1), grant("192.0.2.2", end=NOW + 9), grant("192.0.2.3", end=None)
+    store.commit([Admit((early, late, never))], now=NOW)
+    assert live(store, NOW + 1) == {late, never}
+    assert store.matching("ssh", early.source, now=NOW + 1) == []
+    assert store.expire(now=NOW + 0.9) == []
+    assert store.expire(now=NOW + 1) == [early]
+    assert store.expire(now=NOW + 1) == []
+    assert store.expire(now=NOW + 1e9) == [late]
+
+
+def test_expiry_can_be_taken_in_parts_the_earliest_first(store: Store) -> None:
+    grants = [grant(f"192.0.2.{n}", end=NOW + n) for n in (5, 3, 1, 4, 2)]
+    store.commit([Admit(tuple(grants))], now=NOW)
+    assert [one.expires_at for one in store.expire(now=NOW + 9, limit=2)] == [NOW + 1, NOW + 2]
+    assert len(store.expire(now=NOW + 9, limit=100)) == 3
+
+
+def test_matching_finds_every_client_for_exactly_this_source(store: Store) -> None:
+    both = {grant("192.0.2.7"), grant("192.0.2.7", client="desk", end=None)}
+    store.commit([Admit((*both, grant("192.0.2.0/24"), grant("192.0.2.7", "web")))], now=NOW)
+    assert set(store.matching("ssh", ip_network("192.0.2.7"), now=NOW)) == both
+
+
+def test_effects_take_place_in_their_order(store: Store) -> None:
+    outcomes = store.commit([Admit((grant("192.0.2.7"),)), Revoke(ip_network("192.0.2.7"))], now=NOW)
+    assert outcomes == [Outcome(admitted=(grant("192.0.2.7"),)), Outcome(ended=(grant("192.0.2.7"),))]
+    assert live(store) == set()
+
+
+def test_forgetting_takes_out_what_it_is_told(store: Store) -> None:
+    store.commit([Admit((grant("192.0.2.7"), grant("192.0.2.8")))], now=NOW)
+    store.forget([grant("192.0.2.7")])
+    assert live(store) == {grant("192.0.2.8")}
+
+
+def test_counters_add_up_over_restarts(open_store: Callable[[], Store]) -> None:
+    first = open_store()
+    first.add_counts({"opened": 2, "closed": 1})
+    first.add_counts({"opened": 3})
+    first.close()
+    assert open_store().counts() == {"closed": 1, "opened": 5}
+
+
+def test_a_change_by_another_is_noticed_once_and_ones_own_never(open_store: Callable[[], Store]) -> None:
+    mine, other = open_store(), open_store()
+    mine.commit([Admit((grant("192.0.2.7"),))], now=NOW)
+    assert not mine.changed_by_others()
+    other.commit([Admit((grant("192.0.2.8"),))], now=NOW)
+    assert mine.changed_by_others()
+    assert not mine.changed_by_others()
+    assert len(live(mine)) == 2
+
+
+def test_a_hundred_thousand_grants_do_not_slow_a_commit_down(store: Store) -> None:
+    """Not a timed test: 100,000 grants are written and read, and one more is found among them."""
+    many = tuple(Grant(ip_network((0x0A00_0000 + n, 32)), "ssh", "crowd", NOW + 60) for n in range(100_000))
+    store.commit([Admit(many)], now=NOW)
+    store.commit([Admit((grant("192.0.2.7"),))], now=NOW)
+    assert store.matching("ssh", ip_network("192.0.2.7"), now=NOW) == [grant("192.0.2.7")]
+    assert len(store.live(now=NOW)) == 100_001
+
+
+# -- SQLite's own
+
+
+def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
+    for content in (b"not a database at all" * 300, b"SQLite format 3\0" + b"\xff" * 5000):
+        (tmp_path / FILE).write_bytes(content)
+        with pytest.raises(StoreError, match="is damaged") as failure:
+            SqliteStore(tmp_path)
+        assert failure.value.hint is not None
+        assert (tmp_path / FILE).read_bytes() == content, "nothing is lost"
+
+
+def test_damage_inside_is_noticed_at_opening(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    store.commit([Admit(tuple(grant(f"10.0.{n // 250}.{n % 250}") for n in range(2000)))], now=NOW)
+    store.close()
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[20_000:24_000] = bytes(4000)
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(StoreError, match="is damaged"):
+        SqliteStore(tmp_path)
+
+
+def test_a_store_of_the_future_is_not_touched(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    store._db.execute("PRAGMA user_version = 99")
+    store.close()
+    with pytest.raises(StoreError, match="newer gatekeeper"):
+        SqliteStore(tmp_path)
+
+
+def test_a_store_that_is_not_there_is_not_made_for_a_look(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no store in"):
+        SqliteStore(tmp_path / "nowhere", create=False)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state")
+    store.add_counts({"opened": 1})
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()} == {0o600}
+    store.close()

@@ -1,0 +1,190 @@
+"""The enforcer: the store first, then the kernel; and what the kernel is told follows from the store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from gatekeeper.enforce import Enforcer
+from gatekeeper.errors import FirewallError, StoreError
+from gatekeeper.model import (
+    BY_HAND,
+    Address,
+    Admit,
+    Client,
+    Established,
+    Grant,
+    Revoke,
+    Rules,
+    Service,
+    Source,
+    Transport,
+)
+from gatekeeper.store.sqlite import SqliteStore
+
+NOW = 1000.0
+RULES = Rules(
+    services={
+        "ssh": Service("ssh", Transport.TCP, 22, 3600),
+        "web": Service("web", Transport.TCP, 443, 3600, established=Established.CUT),
+        "vpn": Service("vpn", Transport.UDP, 51820, 3600, established=Established.CUT),
+    },
+    clients={
+        "laptop": Client("laptop", ("ssh", "web", "vpn"), b"open"),
+        "desk": Client("desk", ("ssh",), b"open desk"),
+    },
+)
+HOME = ip_network("192.0.2.7")
+
+
+class Recorder:
+    """A firewall that remembers what it was told, and what it lets in."""
+
+    def __init__(self) -> None:
+        self.members: dict[tuple[str, Source], int | None] = {}
+        self.cuts: list[tuple[str, Source]] = []
+        self.spare: Callable[[Address], bool] = lambda _: False
+        self.broken: set[str] = set()
+
+    def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
+        self.members = {(name, one): left for name, sources in members.items() for one, left in sources.items()}
+
+    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
+        if service.name in self.broken:
+            raise FirewallError("the set is gone")
+        self.members[service.name, source] = timeout
+
+    def remove(self, service: Service, source: Source) -> None:
+        if service.name in self.broken:
+            raise FirewallError("the set is gone")
+        self.members.pop((service.name, source), None)
+
+    def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
+        self.cuts += [(service.name, source) for source in sources]
+        self.spare = spare
+        return len(sources)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    opened = SqliteStore(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def kernel() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def enforcer(store: SqliteStore, kernel: Recorder) -> Enforcer:
+    return Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
+
+
+def grant(service: str = "ssh", client: str = "laptop", end: float | None = NOW + 60, source: Source = HOME) -> Grant:
+    return Grant(source, service, client, end)
+
+
+def test_a_grant_is_in_the_store_before_the_kernel_is_touched(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Grant]] = []
+    monkeypatch.setattr(kernel, "put", lambda *_, **__: seen.append(store.live(now=NOW)))
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+    assert seen == [[grant()]]
+
+
+def test_when_the_store_refuses_the_kernel_is_not_touched(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder
+) -> None:
+    store._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreError):
+        enforcer.carry_out([Admit((grant(),))], now=NOW)
+    assert kernel.members == {}
+    assert len(enforcer.allowlist) == 0
+
+
+def test_a_source_is_a_member_for_as_long_as_any_client_has_it(enforcer: Enforcer, kernel: Recorder) -> None:
+    enforcer.carry_out([Admit((grant(),)), Admit((grant(client="desk", end=NOW + 500),))], now=NOW)
+    assert kernel.members == {("ssh", HOME): 500}
+    enforcer.carry_out([Revoke(HOME, "desk", ("ssh",))], now=NOW + 0.5)
+    assert kernel.members == {("ssh", HOME): 60}
+    (outcome,) = enforcer.carry_out([Revoke(HOME, "laptop", ("ssh",))], now=NOW + 1)
+    assert kernel.members == {}
+    assert outcome.ended == (grant(),)
+
+
+def test_a_close_cuts_and_spares_what_others_still_have(enforcer: Enforcer, kernel: Recorder) -> None:
+    network = ip_network("192.0.2.0/24")
+    enforcer.carry_out([Admit((grant(), grant(client=BY_HAND, source=network)))], now=NOW)
+    enforcer.carry_out([Revoke(HOME, "laptop", ("ssh",))], now=NOW)
+    assert kernel.cuts == [("ssh", HOME)]
+    assert kernel.spare(ip_address("192.0.2.7")), "the network's grant covers it still"
+    enforcer.carry_out([Revoke(network)], now=NOW)
+    assert not kernel.spare(ip_address("192.0.2.7"))
+
+
+def test_an_end_by_time_cuts_only_what_is_to_be_cut(enforcer: Enforcer, kernel: Recorder) -> None:
+    enforcer.carry_out([Admit((grant("ssh"), grant("web"), grant("vpn")))], now=NOW)
+    outcome = enforcer.expire(now=NOW + 60)
+    assert {one.service for one in outcome.ended} == {"ssh", "web", "vpn"}
+    assert sorted(kernel.cuts) == [("vpn", HOME), ("web", HOME)]
+    assert kernel.members == {}
+    assert enforcer.allowlist.next_expiry() is None
+
+
+def test_an_end_by_time_leaves_a_longer_grant_of_another_client(enforcer: Enforcer, kernel: Recorder) -> None:
+    enforcer.carry_out([Admit((grant(), grant(client="desk", end=NOW + 500)))], now=NOW)
+    enforcer.expire(now=NOW + 60)
+    assert kernel.members == {("ssh", HOME): 440}
+
+
+def test_what_the_kernel_refuses_is_said_and_the_rest_is_done(enforcer: Enforcer, kernel: Recorder) -> None:
+    kernel.broken = {"ssh"}
+    (outcome,) = enforcer.carry_out([Admit((grant("ssh"), grant("web")))], now=NOW)
+    assert outcome.error == "the set is gone"
+    assert kernel.members == {("web", HOME): 60}
+
+
+def test_restore_makes_the_kernel_what_the_store_says(store: SqliteStore, kernel: Recorder) -> None:
+    """Live grants with the time they have left; what is expired, or gone from the rules, ends and is cut."""
+    gone_client, gone_service = grant(client="nobody"), grant("db", client=BY_HAND)
+    not_allowed = grant("web", client="desk")
+    expired = grant("vpn", end=NOW + 1)
+    by_hand = grant("ssh", client=BY_HAND, end=None, source=ip_network("2001:db8::/64"))
+    everything = (grant(end=NOW + 60.4), by_hand, expired, gone_client, gone_service, not_allowed)
+    store.commit([Admit(everything)], now=NOW)
+    kernel.members = {("ssh", ip_network("203.0.113.9")): None}
+    enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
+    outcome = enforcer.restore(now=NOW + 1)
+    assert kernel.members == {("ssh", HOME): 60, ("ssh", by_hand.source): None}
+    assert set(outcome.ended) == {expired, gone_client, gone_service, not_allowed}
+    assert set(store.live(now=NOW)) == {grant(end=NOW + 60.4), by_hand}
+    assert ("vpn", HOME) in kernel.cuts
+    assert ("web", HOME) in kernel.cuts
+
+
+def test_changes_by_others_reach_the_allowlist(enforcer: Enforcer, store: SqliteStore) -> None:
+    store.commit([Admit((grant(),))], now=NOW)
+    enforcer.catch_up(now=NOW)
+    assert enforcer.allowlist.covers(ip_address("192.0.2.7").packed, "ssh", now=NOW)
+
+
+def test_every_change_holds_the_lock(store: SqliteStore, kernel: Recorder) -> None:
+    held: list[bool] = []
+
+    @contextlib.contextmanager
+    def lock() -> Iterator[None]:
+        held.append(True)
+        yield
+
+    enforcer = Enforcer(RULES, store, kernel, lock=lock)
+    enforcer.restore(now=NOW)
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+    enforcer.expire(now=NOW)
+    assert len(held) == 3

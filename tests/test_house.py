@@ -1,0 +1,150 @@
+"""The house stands as docs/architecture.md draws it: floors, no circles, and pure rooms that stay pure."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gatekeeper"
+
+FLOORS: dict[int, tuple[str, ...]] = {
+    1: ("errors", "model", "rules.duration"),
+    2: (
+        "packet",
+        "allowlist",
+        "holds",
+        "status",
+        "rules.document",
+        "knocks.plain",
+        "firewall.names",
+        "firewall.netlink",
+        "store.lock",
+        "store.sqlite",
+        "client",
+    ),
+    3: (
+        "knocks",
+        "rules.schema",
+        "observe",
+        "firewall.ruleset",
+        "firewall.tools",
+        "firewall.ipset",
+        "firewall.conntrack",
+        "firewall.sockdiag",
+    ),
+    4: ("gate", "rules", "firewall.apply", "enforce"),
+    5: ("firewall.kernel", "worker", "dryrun"),
+    6: ("commits", "admin"),
+    7: ("daemon",),
+    8: ("cli",),
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+PURE = {
+    "errors",
+    "model",
+    "packet",
+    "allowlist",
+    "holds",
+    "status",
+    "gate",
+    "knocks",
+    "knocks.plain",
+    "firewall.names",
+    "firewall.ruleset",
+    "rules.duration",
+    "rules.document",
+    "rules.schema",
+}
+IMPURE_MODULES = {
+    "socket",
+    "subprocess",
+    "sqlite3",
+    "time",
+    "random",
+    "secrets",
+    "os",
+    "logging",
+    "threading",
+    "pathlib",
+    "datetime",
+}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store"}
+"""The demo shows the house from outside; the others are empty faces."""
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _imports(path: Path) -> set[str]:
+    """List what a file imports, as module names; also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            for alias in node.names:
+                below = PACKAGE.parent / Path(*node.module.split("."), alias.name)
+                is_module = below.with_suffix(".py").exists() or (below / "__init__.py").exists()
+                found.add(f"{node.module}.{alias.name}" if is_module else node.module)
+    return found
+
+
+def _rooms() -> dict[str, Path]:
+    rooms = {_name(path): path for path in PACKAGE.rglob("*.py")}
+    return {name: path for name, path in rooms.items() if name.split(".")[0] != "demo" and name not in OUTSIDE}
+
+
+def test_every_room_has_its_floor() -> None:
+    assert set(_rooms()) == set(FLOOR)
+
+
+@pytest.mark.parametrize("room", sorted(FLOOR))
+def test_a_room_imports_from_lower_floors_only(room: str) -> None:
+    """Which also means that there are no circles."""
+    for module in _imports(_rooms()[room]):
+        if not module.startswith("gatekeeper."):
+            continue
+        other = module.removeprefix("gatekeeper.")
+        if room == "cli" and other.split(".")[0] == "demo":
+            continue
+        assert FLOOR[other] < FLOOR[room], f"{room} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[other]})"
+
+
+@pytest.mark.parametrize("room", sorted(PURE))
+def test_a_pure_room_has_no_io_no_clock_and_no_chance(room: str) -> None:
+    assert not _imports(_rooms()[room]) & IMPURE_MODULES
+
+
+def test_pure_rooms_import_only_pure_rooms() -> None:
+    for room in PURE:
+        for module in _imports(_rooms()[room]):
+            if module.startswith("gatekeeper."):
+                assert module.removeprefix("gatekeeper.") in PURE, f"{room} imports {module}"
+
+
+def test_heavy_libraries_are_imported_in_one_room_each() -> None:
+    homes = {"scapy": {"packet"}, "netfilterqueue": {"worker", "daemon"}, "yaml": {"rules.document", "rules.schema"}}
+    for library, expected in homes.items():
+        found = {
+            room for room, path in _rooms().items() for module in _imports(path) if module.split(".")[0] == library
+        }
+        assert found == expected
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=_name)
+def test_every_file_opens_with_its_contract(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{path} does not say what it is"
+
+
+def test_no_command_goes_through_a_shell() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert "shell=True" not in text, path
+        assert "os.system" not in text, path
+        assert "os.popen" not in text, path

@@ -1,0 +1,118 @@
+"""Log lines and counters: what they say, what they never say, and how many there are."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from gatekeeper import observe
+from gatekeeper.model import Decision, Grant, Outcome, Reason, Verdict
+from tests.packets import SYN, tcp, udp
+
+Lines = Callable[[], list[str]]
+REFUSED = Decision(Verdict.DROP, Reason.UNKNOWN_KEY)
+
+
+@pytest.fixture(params=["text", "json"])
+def style(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def lines(style: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """Log to memory; the call returns the lines so far."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    listener = observe.start_logging(style)
+
+    def stop() -> list[str]:
+        listener.stop()
+        return stream.getvalue().splitlines()
+
+    yield stop
+    logging.getLogger("gatekeeper").handlers = []
+
+
+def test_a_refused_packet_makes_a_line_with_its_reason_and_source(lines: Lines, style: str) -> None:
+    observer = observe.Observer()
+    observer.refused(REFUSED, udp(b"junk"))
+    observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), tcp(SYN, version=6))
+    observer.refused(Decision(Verdict.DROP, Reason.MALFORMED), b"")
+    first, second, third = lines()
+    if style == "json":
+        assert json.loads(first)["source"] == "198.51.100.2"
+        assert json.loads(second) | {"time": 0} == {
+            "time": 0,
+            "level": "info",
+            "event": "refused",
+            "reason": "no-grant",
+            "source": "2001:db8:c::2",
+            "port": "tcp/22",
+        }
+    else:
+        assert first.endswith(" info refused reason=unknown-key source=198.51.100.2 port=udp/62201")
+        assert third.endswith(" info refused reason=malformed")
+    assert observer.take_counts() == {"unknown-key": 1, "no-grant": 1, "malformed": 1}
+    assert observer.take_counts() == {}
+
+
+@pytest.mark.parametrize("style", ["text"])
+def test_a_flood_makes_few_lines_and_is_counted(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    observer = observe.Observer()
+    for _ in range(10_000):
+        observer.refused(REFUSED, udp(b"junk"))
+    now[0] += 1
+    observer.refused(REFUSED, udp(b"junk"))
+    found = lines()
+    assert len(found) == 21
+    assert found[-1].endswith("not_shown=9980")
+    assert observer.take_counts() == {"unknown-key": 10_001}
+
+
+def test_hostile_bytes_are_escaped(lines: Lines, style: str) -> None:
+    observe.event("x", {"a": "two words", "b": 'say "hi"', "c": "\x1b[31mred\n2026 forged line", "d": "\udcff"})
+    (line,) = lines()
+    assert "\x1b" not in line
+    if style == "text":
+        assert 'a="two words"' in line
+        assert "\\x1b[31mred\\n2026 forged line" in line.replace("\\\\", "\\")
+    else:
+        assert json.loads(line)["c"] == "\x1b[31mred\n2026 forged line"
+
+
+@pytest.mark.parametrize("style", ["text"])
+def test_every_grant_of_an_outcome_has_its_line(lines: Lines) -> None:
+    home = ip_network("192.0.2.7")
+    opened = Outcome(admitted=(Grant(home, "ssh", "laptop", 160.0), Grant(home, "vpn", "laptop", None)), error="no set")
+    observe.Observer().carried_out(Decision(Verdict.DROP, Reason.OPENED, client="laptop"), opened, now=100.0)
+    closed = Outcome(ended=(Grant(ip_network("192.0.2.0/24"), "ssh", "laptop", 160.0),), cut=2)
+    observe.Observer().carried_out(Decision(Verdict.DROP, Reason.CLOSED, client="laptop"), closed, now=100.0)
+    observe.Observer().carried_out(Decision(Verdict.DROP, Reason.CLOSED, client="laptop"), Outcome(), now=100.0)
+    assert [line.split(" ", 1)[1] for line in lines()] == [
+        "info opened client=laptop source=192.0.2.7 service=ssh ttl=60s",
+        'info opened client=laptop source=192.0.2.7 service=vpn ttl="until closed"',
+        'error not-applied error="no set"',
+        "info closed client=laptop source=192.0.2.0/24 service=ssh ttl=60s",
+        "info cut connections=2",
+        'info closed client=laptop note="nothing was open"',
+    ]
+
+
+def test_a_reader_that_does_not_read_stops_nobody() -> None:
+    """When lines cannot leave, lines are lost: the caller never waits."""
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
+    handler = observe._Patient(lines)
+    record = logging.LogRecord("gatekeeper", logging.INFO, "", 0, "x", (), None)
+    for _ in range(5):
+        handler.handle(record)
+    assert lines.qsize() == 2

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from gatekeeper.status import as_text
+
+SERVICE = {"name": "ssh", "port": "tcp/22", "ttl": "1h", "max_ttl": None, "established": "keep"}
+GRANT = {
+    "source": "192.0.2.7",
+    "service": "ssh",
+    "client": "laptop",
+    "expires_at": "2026-11-22T22:00:00+00:00",
+    "seconds_left": 3600,
+}
+
+
+def test_everything_there_is_to_see_is_laid_out() -> None:
+    found = {
+        "running": True,
+        "pid": 7,
+        "services": [SERVICE],
+        "grants": [GRANT, GRANT | {"expires_at": None, "seconds_left": None, "source": "2001:db8::/64"}],
+        "counters": {"opened": 3},
+        "kernel": {"ruleset": True, "members": {"ssh": 2}},
+    }
+    assert as_text(found).splitlines() == [
+        "run is up (process 7)",
+        "",
+        "SERVICE  PORT    TTL  MAX TTL  ESTABLISHED  IN KERNEL",
+        "ssh      tcp/22  1h   -        keep         2",
+        "",
+        "SOURCE         SERVICE  CLIENT  EXPIRES                    LEFT",
+        "192.0.2.7      ssh      laptop  2026-11-22T22:00:00+00:00  1h",
+        "2001:db8::/64  ssh      laptop  until closed               -",
+        "",
+        "REASON  PACKETS",
+        "opened  3",
+    ]
+
+
+def test_what_is_wrong_stands_in_the_first_line() -> None:
+    base: dict[str, object] = {"running": False, "pid": None, "services": [SERVICE], "grants": [], "counters": {}}
+    open_to_all = as_text(base | {"kernel": {"ruleset": False, "members": {}}})
+    assert open_to_all.startswith("run is not up: nobody new gets in; the ruleset is not in the kernel")
+    assert "no live grants" in open_to_all
+    blind = as_text(base | {"kernel": {"error": "you are not root"}})
+    assert "the kernel could not be looked at: you are not root" in blind.splitlines()[0]
