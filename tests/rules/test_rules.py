@@ -12,6 +12,7 @@ from gatekeeper import rules
 from gatekeeper.errors import Problem, RulesError
 from gatekeeper.model import Client, Established, FirewallSettings, Rules, Service, Transport
 
+EXAMPLES = Path(__file__).parent.parent.parent / "rules"
 GOOD = """\
 services:
   ssh:
@@ -215,10 +216,25 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
             rules.load(path)
 
 
-@pytest.mark.parametrize("path", sorted(Path("rules").glob("*.yaml")), ids=lambda path: path.name)
-def test_the_examples_are_good(path: Path) -> None:
-    found, _ = rules.load(path)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_good_once_their_key_files_are_there(path: Path) -> None:
+    found, _ = rules.parse(path.read_bytes(), file=path.name, read_key=lambda name: f"the key in {name}".encode())
     assert found.services
+    assert found.clients
+
+
+def test_the_first_example_runs_as_it_is_and_can_lock_nobody_out() -> None:
+    found, _ = rules.load(EXAMPLES / "rules.yaml")
+    assert {service.port for service in found.services.values()}.isdisjoint({22, 80, 443})
+
+
+def test_what_the_first_example_suggests_is_good_too() -> None:
+    """The block that it tells people to put in place, without the comment signs."""
+    text = (EXAMPLES / "rules.yaml").read_text().split("3. Put this in place of what is above:\n#\n")[1]
+    block = "".join(line.removeprefix("# ").removeprefix("#") for line in text.splitlines(keepends=True))
+    found, _ = rules.parse(block.encode(), file="x", read_key=lambda name: f"the key in {name}".encode())
+    assert found.services["ssh"].port == 22
+    assert found.firewall == FirewallSettings()
 
 
 # -- whatever comes
