@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import itertools
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,42 +65,62 @@ class Network:
             self._made.append(name)
             with inside(name):  # addresses are usable at once: nobody else is on these links
                 Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
-            ip("-n", name, "link", "set", "lo", "up")
+            ip_in(name, "link", "set", "lo", "up")
         for version, address in SERVER.items():
-            ip("-n", self.server, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")
+            ip_in(self.server, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")
         for host, name, addresses in (("client", self.client, CLIENT), ("stranger", self.stranger, STRANGER)):
-            ip("-n", self.server, "link", "add", host, "type", "veth", "peer", "name", "uplink", "netns", name)
+            ip_in(self.server, "link", "add", host, "type", "veth", "peer", "name", "uplink", "netns", name)
             for version in (4, 6):
                 nodad = ["nodad"] if version == 6 else []
                 gateway, length = _GATEWAY[host][version], _PREFIX[version]
-                ip("-n", self.server, "address", "add", f"{gateway}/{length}", "dev", host, *nodad)
-                ip("-n", name, "address", "add", f"{addresses[version]}/{length}", "dev", "uplink", *nodad)
-            ip("-n", self.server, "link", "set", host, "up")
-            ip("-n", name, "link", "set", "uplink", "up")
+                ip_in(self.server, "address", "add", f"{gateway}/{length}", "dev", host, *nodad)
+                ip_in(name, "address", "add", f"{addresses[version]}/{length}", "dev", "uplink", *nodad)
+            ip_in(self.server, "link", "set", host, "up")
+            ip_in(name, "link", "set", "uplink", "up")
             for version in (4, 6):
-                ip("-n", name, f"-{version}", "route", "add", "default", "via", _GATEWAY[host][version])
+                ip_in(name, f"-{version}", "route", "add", "default", "via", _GATEWAY[host][version])
 
 
 def ip(*arguments: str) -> str:
-    """Run iproute2's ``ip``.
+    """Run iproute2's ``ip``; return what it printed.
 
     Raises:
         GatekeeperError: it is missing or failed.
     """
-    tool = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if tool is None:
-        raise GatekeeperError("the command ip is not installed", "apt-get install iproute2")
-    done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
+    return _run(["ip", *arguments])
+
+
+def ip_in(name: str, *arguments: str) -> str:
+    """Run ``ip`` inside a namespace.
+
+    Raises:
+        GatekeeperError: it is missing or failed.
+    """
+    return _run(netns_argv(name, "ip", *arguments))
+
+
+def _run(argv: list[str]) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=_environment())
+    except FileNotFoundError:
+        raise GatekeeperError(f"the command {argv[0]} is not installed", "apt-get install iproute2") from None
     if done.returncode != 0:
         words = " ".join(done.stderr.split())
-        hint = "making network namespaces needs root: sudo gatekeeper demo"
-        raise GatekeeperError(f"ip {' '.join(arguments)}: {words}", hint if os.geteuid() != 0 else None)
+        hint = "making network namespaces needs root: sudo gatekeeper demo" if os.geteuid() != 0 else None
+        raise GatekeeperError(f"{' '.join(argv)}: {words}", hint)
     return done.stdout
 
 
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+
+
 def netns_argv(name: str, *argv: str) -> list[str]:
-    """Build the command line that runs a program inside a namespace."""
-    return ["ip", "netns", "exec", name, *argv]
+    """Build the command line that runs a program inside a namespace.
+
+    Not by ``ip netns exec``: that changes mounts too, which fails in a plain chroot.
+    """
+    return ["nsenter", f"--net={_RUN / name}", *argv]
 
 
 @contextlib.contextmanager

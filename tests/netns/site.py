@@ -6,13 +6,14 @@ import contextlib
 import json
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from gatekeeper.demo import probe
-from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip, netns_argv
+from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip_in, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from gatekeeper.demo.service import tcp_echo
 
@@ -43,8 +44,8 @@ class Site:
     def __enter__(self) -> Self:
         self.network = self._stack.enter_context(Network("gatekeeper-test"))
         for version, network in MANY.items():
-            ip("-n", self.server, f"-{version}", "route", "add", network, "via", CLIENT[version])
-            ip("-n", self.client, "route", "add", "local", network, "dev", "lo")
+            ip_in(self.server, f"-{version}", "route", "add", network, "via", CLIENT[version])
+            ip_in(self.client, "route", "add", "local", network, "dev", "lo")
         for port in (SSH, WEB):
             self._stack.enter_context(tcp_echo(self.server, port))
         return self
@@ -107,6 +108,19 @@ class Site:
         assert done.returncode == 0, f"{argv}: {done.stderr}"
         return done.stdout
 
+    def spread_packets_over_two_cpus(self) -> None:
+        """Switch RPS on for what arrives at the server, in the sysfs of its namespace."""
+        sysfs = self.directory / "sysfs"
+        sysfs.mkdir()
+        self.shell("mount", "-t", "sysfs", "sysfs", str(sysfs))
+        try:
+            for device in ("client", "stranger"):
+                mask = sysfs / "class/net" / device / "queues/rx-0/rps_cpus"
+                mask.write_text("3")
+                assert int(mask.read_text(), 16) == 3
+        finally:
+            self.shell("umount", str(sysfs))
+
     def knock(self, payload: bytes, version: int, *, namespace: str | None = None) -> None:
         probe.send(namespace or self.client, SERVER[version], payload)
 
@@ -136,7 +150,7 @@ class Site:
     @contextlib.contextmanager
     def udp_talker(self, *, seconds: float = 20.0) -> Iterator[None]:
         """Serve UDP in the server: whoever sends something is sent a datagram every 10 ms from then on."""
-        argv = ["python3", "-c", _TALKER, str(UDP), str(seconds), *SERVER.values()]
+        argv = [sys.executable, "-c", _TALKER, str(UDP), str(seconds), *SERVER.values()]
         process = subprocess.Popen(netns_argv(self.server, *argv), stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None

@@ -40,8 +40,7 @@ def knock_and_connect(site: Site, version: int, number: int) -> tuple[float, int
 def test_no_first_syn_is_lost(site: Site, version: int, rps: bool) -> None:
     """200 pairs with no sleep, from 200 addresses: not one SYN is sent twice, also with packets on two CPUs."""
     if rps:
-        for device in ("client", "stranger"):
-            site.shell("tee", f"/sys/class/net/{device}/queues/rx-0/rps_cpus", text="3")
+        site.spread_packets_over_two_cpus()
     site.run()
     site.connect(version, port=9)  # so that the neighbours know each other: ARP is not what is measured
     results = [knock_and_connect(site, version, number) for number in range(1, PAIRS + 1)]
