@@ -14,7 +14,7 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, UsageError
 from gatekeeper.firewall import apply, names, tools
 from gatekeeper.firewall.kernel import IpsetBackend
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, covers, show_source
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, lies_in, show_source
 from gatekeeper.rules import duration
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.store.lock import ChangeLock, runner
@@ -71,9 +71,7 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
         covering = [
             one
             for one in store.live(now=now)
-            if (services is None or one.service in services)
-            and covers([one.source], source.network_address)
-            and covers([one.source], source.broadcast_address)
+            if (services is None or one.service in services) and lies_in(source, one.source)
         ]
     return outcome, covering
 
@@ -85,7 +83,7 @@ def _enforcer(the_rules: Rules, state_dir: Path) -> Iterator[Enforcer]:
         backend = stack.enter_context(contextlib.closing(IpsetBackend()))
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
-        enforcer.catch_up(now=time.time())
+        enforcer.load(now=time.time())
         yield enforcer
 
 

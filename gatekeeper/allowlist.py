@@ -7,10 +7,10 @@ thousand: one dictionary access for each prefix length in use.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import inf
 
-from gatekeeper.model import Grant, Source
+from gatekeeper.model import Grant, Revoke, Source, lies_in
 
 _Key = tuple[str, Source, str]
 
@@ -30,8 +30,26 @@ class Allowlist:
     def __len__(self) -> int:
         return len(self._grants)
 
-    def __contains__(self, grant: Grant) -> bool:
-        return self._grants.get(_key(grant)) == grant
+    def __iter__(self) -> Iterator[Grant]:
+        return iter(self._grants.values())
+
+    def within(self, effect: Revoke) -> list[Grant]:
+        """The grants that a revoke is for."""
+        return [
+            grant
+            for grant in self._grants.values()
+            if (effect.client is None or grant.client == effect.client)
+            and (effect.services is None or grant.service in effect.services)
+            and lies_in(grant.source, effect.source)
+        ]
+
+    def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
+        """The live grants, of any client, for exactly this service and source."""
+        return [
+            grant
+            for grant in self._grants.values()
+            if (grant.service, grant.source) == (service, source) and grant.is_live(now)
+        ]
 
     def admit(self, grant: Grant) -> None:
         """Put a grant in place; one of the same client for the same source and service gives way."""

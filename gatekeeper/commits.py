@@ -10,11 +10,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from gatekeeper import observe
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError
-from gatekeeper.model import Outcome, Store
+from gatekeeper.model import Admit, Effect, Outcome, Store
 from gatekeeper.worker import MAX_JOBS, Job
 
 _TICK = 1.0
@@ -51,7 +52,7 @@ class Commits(threading.Thread):
         try:
             while self._work():
                 pass
-            self._keep_counts()
+            self._look_around(at_once=True)
         except BaseException as error:
             self.on_failure(error)
             raise
@@ -81,13 +82,21 @@ class Commits(threading.Thread):
         now = time.time()
         try:
             outcomes = self._enforcer.carry_out([job.effect for job in jobs], now=now)
-        except GatekeeperError as error:  # nothing was committed, so nothing was opened
-            outcomes = [Outcome(error=error.message) for _ in jobs]
+        except GatekeeperError as error:  # nothing was committed
+            outcomes = [self._without_store(job.effect, error, now) for job in jobs]
         for job, outcome in zip(jobs, outcomes, strict=True):
             job.outcome = outcome
         self.on_finished(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             self._observer.carried_out(job.decision, outcome, now=now)
+
+    def _without_store(self, effect: Effect, error: GatekeeperError, now: float) -> Outcome:
+        """Open nothing, but close: in the kernel at once, and in the store as soon as it can be written."""
+        if isinstance(effect, Admit):
+            return Outcome(error=error.message)
+        outcome = self._enforcer.close_unsaved(effect, now=now)
+        errors = [words for words in (outcome.error, f"closed, but not stored yet: {error.message}") if words]
+        return replace(outcome, error="; ".join(errors))
 
     def _end_grants(self) -> None:
         now = time.time()
@@ -101,15 +110,15 @@ class Commits(threading.Thread):
             self._expire_after = time.monotonic() + _TICK
         observe.changed("expired", outcome, now=now)
         if not outcome.ended and outcome.error is None:  # the store knows better than the allowlist
-            self._enforcer.catch_up(now=now)
+            self._expire_after = time.monotonic() + _TICK
 
-    def _look_around(self) -> None:
-        if time.monotonic() - self._looked < _TICK:
+    def _look_around(self, *, at_once: bool = False) -> None:
+        if time.monotonic() - self._looked < _TICK and not at_once:
             return
         self._looked = time.monotonic()
         try:
-            if self._store.changed_by_others():
-                self._enforcer.catch_up(now=time.time())
+            now = time.time()
+            observe.changed("caught-up", self._enforcer.catch_up(now=now), now=now)
             if self._looked - self._rebuilt > _REBUILD:
                 self._rebuilt = self._looked
                 self._enforcer.restore(now=time.time())
@@ -118,8 +127,14 @@ class Commits(threading.Thread):
             observe.changed("store", Outcome(error=error.message), now=time.time())
 
     def _keep_counts(self) -> None:
-        if counts := self._observer.take_counts():
-            self._store.add_counts(counts)
+        counts = self._observer.take_counts()
+        try:
+            if counts:
+                self._store.add_counts(counts)
+        except GatekeeperError:
+            for name, number in counts.items():  # for the next time
+                self._observer.count(name, number)
+            raise
 
 
 def _ignore(_: object) -> None:

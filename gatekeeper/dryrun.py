@@ -33,10 +33,10 @@ class NoFirewall:
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Do nothing."""
 
-    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
+    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
         """Do nothing."""
 
-    def remove(self, service: Service, source: Source) -> None:
+    def remove(self, service: str, source: Source) -> None:
         """Do nothing."""
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:  # noqa: ARG002

@@ -3,6 +3,9 @@
 What the kernel is told follows from what the store says *after* the change: a source is a member for
 as long as any client's grant for it lives, and is cut when the last one is gone. So one client's close
 does not end another's grant for the same address, and telling the kernel twice does no harm.
+
+Opening needs the store: what is not on the disk is not opened. Closing does not: when the store fails,
+the kernel is closed all the same.
 """
 
 from __future__ import annotations
@@ -11,13 +14,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Protocol
 
 from gatekeeper.allowlist import Allowlist
-from gatekeeper.errors import FirewallError
-from gatekeeper.model import BY_HAND, Address, Backend, Effect, Grant, Outcome, Rules, Source, Store
+from gatekeeper.errors import GatekeeperError
+from gatekeeper.model import BY_HAND, Address, Backend, Effect, Grant, Outcome, Revoke, Rules, Source, Store
 
 _EXPIRE_AT_ONCE = 100
+
 Lock = Callable[[], AbstractContextManager[None]]
+
+
+class Matching(Protocol):
+    """Finds the live grants, of any client, for exactly a service and a source."""
+
+    def __call__(self, service: str, source: Source, *, now: float) -> Sequence[Grant]:
+        """Find them."""
 
 
 class Enforcer:
@@ -28,6 +40,8 @@ class Enforcer:
         self._store = store
         self._backend = backend
         self._lock = lock
+        self._is_behind = False
+        self._unsaved: list[Revoke] = []
         self.allowlist = Allowlist()
 
     def restore(self, *, now: float) -> Outcome:
@@ -44,13 +58,38 @@ class Enforcer:
             kept = [grant for grant in live if self._is_in_rules(grant)]
             self._backend.replace(self._members(kept, now))
             self.allowlist.replace(kept)
-            cut = self._cut(expired, now, by_time=True) + self._cut(orphans, now, by_time=False)
+            cut = self._cut_grants(self._cut_by_time(expired), now) + self._cut_grants(orphans, now)
         return Outcome(admitted=tuple(kept), ended=(*expired, *orphans), cut=cut)
 
+    def load(self, *, now: float) -> None:
+        """Learn the live grants from the store, without telling the kernel anything."""
+        self.allowlist.replace(self._store.live(now=now))
+
     def carry_out(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
-        """Commit effects in one transaction, then project each; an outcome's error is the kernel's refusal."""
+        """Commit effects in one transaction, then project them; an outcome's error is the kernel's refusal.
+
+        Raises:
+            StoreError: the store refused. Nothing was stored, opened or closed.
+        """
         with self._lock():
-            return [self._project(outcome, now) for outcome in self._store.commit(effects, now=now)]
+            self._catch_up(now)
+            earlier = len(self._unsaved)
+            all_effects = [*self._unsaved, *effects]
+            outcomes = self._store.commit(all_effects, now=now)
+            self._unsaved.clear()
+            return self._finish(all_effects, outcomes, now)[earlier:]
+
+    def close_unsaved(self, effect: Revoke, *, now: float) -> Outcome:
+        """Close in the kernel what the store cannot take note of now; it is told as soon as it listens.
+
+        Without the lock, for it may be the lock that is not to be had, and closing cannot wait.
+        """
+        if effect not in self._unsaved:
+            self._unsaved.append(effect)
+        outcome = Outcome(ended=tuple(self.allowlist.within(effect)))
+        errors = self._project(outcome, now, matching=self.allowlist.matching)
+        cut = self._try_cut(self._revoked(effect), now, errors)
+        return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
     def expire(self, *, now: float) -> Outcome:
         """End grants whose time is up, some at a time, so that knocks need not wait for a crowd.
@@ -58,49 +97,97 @@ class Enforcer:
         The kernel has ended them already, to the second; this cuts connections and tidies up.
         """
         with self._lock():
-            ended = self._store.expire(now=now, limit=_EXPIRE_AT_ONCE)
-            return self._project(Outcome(ended=tuple(ended)), now, by_time=True)
+            outcome = Outcome(ended=tuple(self._store.expire(now=now, limit=_EXPIRE_AT_ONCE)))
+            if not outcome.ended:  # whatever has expired here is not in the store any more
+                for grant in [one for one in self.allowlist if not one.is_live(now)]:
+                    self.allowlist.end(grant)
+            errors = self._project(outcome, now)
+            cut = self._try_cut(self._cut_by_time(outcome.ended), now, errors)
+            return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
-    def catch_up(self, *, now: float) -> None:
-        """Learn what another process (``gatekeeper grant``) did to the store; it told the kernel itself."""
-        self.allowlist.replace(self._store.live(now=now))
+    def catch_up(self, *, now: float) -> Outcome:
+        """Carry out what another process did to the store, and tell the store what it could not take before.
 
-    def _project(self, outcome: Outcome, now: float, *, by_time: bool = False) -> Outcome:
-        self._remember(outcome)
-        errors: list[str] = []
-        for service, source in dict.fromkeys((g.service, g.source) for g in outcome.admitted + outcome.ended):
-            try:
-                self._put(service, source, now)
-            except FirewallError as error:  # go on: what can be closed is closed
-                errors.append(error.message)
-        cut = 0
-        try:
-            cut = self._cut(outcome.ended, now, by_time=by_time)
-        except FirewallError as error:
-            errors.append(error.message)
+        ``gatekeeper grant`` tells the kernel itself; but it may have died between the two.
+        """
+        if self._unsaved:
+            self.carry_out([], now=now)
+        with self._lock():
+            return self._catch_up(now)
+
+    def _catch_up(self, now: float) -> Outcome:
+        self._is_behind = self._store.changed_by_others() or self._is_behind
+        if self._unsaved or not self._is_behind:  # with closes unsaved, the store would open what is closed
+            return Outcome()
+        before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
+        self._is_behind = False
+        still = {(one.service, one.source, one.client) for one in after}
+        gone = [one for one in before - after if (one.service, one.source, one.client) not in still]
+        outcome = Outcome(admitted=tuple(after - before), ended=tuple(gone))
+        errors = self._project(outcome, now)
+        cut = self._try_cut(gone, now, errors)
         return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
-    def _put(self, service: str, source: Source, now: float) -> None:
-        if service not in self._rules.services:
-            return
-        grants = self._store.matching(service, source, now=now)
-        if grants:
-            self._backend.put(self._rules.services[service], source, timeout=_time_left(grants, now))
-        else:
-            self._backend.remove(self._rules.services[service], source)
+    def _finish(self, effects: Sequence[Effect], outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
+        """Project each outcome, then cut for all of them together: it costs the same for one and for many."""
+        finished: list[Outcome] = []
+        for outcome in outcomes:
+            errors = self._project(outcome, now)
+            finished.append(replace(outcome, error="; ".join(errors) or None))
+        revokes = [number for number, effect in enumerate(effects) if isinstance(effect, Revoke)]
+        if revokes:
+            errors = []
+            gone = [one for effect in effects if isinstance(effect, Revoke) for one in self._revoked(effect)]
+            cut = self._try_cut(gone, now, errors)
+            last = finished[revokes[-1]]
+            words = "; ".join([*([last.error] if last.error else []), *errors])
+            finished[revokes[-1]] = replace(last, cut=cut, error=words or None)
+        return finished
 
-    def _remember(self, outcome: Outcome) -> None:
+    def _project(self, outcome: Outcome, now: float, *, matching: Matching | None = None) -> list[str]:
+        """Tell the allowlist and the kernel of changes; return what was refused, having done the rest."""
         for grant in outcome.ended:
             self.allowlist.end(grant)
         for grant in outcome.admitted:
             self.allowlist.admit(grant)
+        errors: list[str] = []
+        for service, source in dict.fromkeys((g.service, g.source) for g in outcome.admitted + outcome.ended):
+            try:
+                grants = (matching or self._store.matching)(service, source, now=now)
+                if service not in self._rules.services:
+                    self._backend.remove(service, source)
+                    errors.append(f"these rules have no service {service}: what is open there was not cut")
+                elif grants:
+                    self._backend.put(service, source, timeout=_time_left(grants, now))
+                else:
+                    self._backend.remove(service, source)
+            except GatekeeperError as error:  # go on: what can be closed is closed
+                errors.append(error.message)
+        return errors
 
-    def _cut(self, ended: Iterable[Grant], now: float, *, by_time: bool) -> int:
+    # -- cutting what is open
+
+    def _revoked(self, effect: Revoke) -> list[Grant]:
+        """Stand-ins for all that a revoke may cut: also what was kept when its grant ended by time."""
+        services = self._rules.services if effect.services is None else effect.services
+        return [Grant(effect.source, name, "", None) for name in services]
+
+    def _try_cut(self, ended: Iterable[Grant], now: float, errors: list[str]) -> int:
+        try:
+            return self._cut_grants(ended, now)
+        except GatekeeperError as error:
+            errors.append(error.message)
+            return 0
+
+    def _cut_by_time(self, ended: Iterable[Grant]) -> list[Grant]:
+        services = self._rules.services
+        return [one for one in ended if one.service in services and not services[one.service].keeps_established]
+
+    def _cut_grants(self, ended: Iterable[Grant], now: float) -> int:
         sources: dict[str, list[Source]] = {}
         for grant in ended:
-            service = self._rules.services.get(grant.service)
-            if service is not None and not (by_time and service.keeps_established):
-                sources.setdefault(service.name, []).append(grant.source)
+            if grant.service in self._rules.services:
+                sources.setdefault(grant.service, []).append(grant.source)
         return sum(
             self._backend.cut(self._rules.services[name], gone, spare=self._still_granted(name, now))
             for name, gone in sources.items()
@@ -111,6 +198,8 @@ class Enforcer:
             return self.allowlist.covers(address.packed, service, now=now)
 
         return is_granted
+
+    # -- restoring
 
     def _members(self, grants: Iterable[Grant], now: float) -> dict[str, dict[Source, int | None]]:
         by_member: dict[str, dict[Source, list[Grant]]] = {name: {} for name in self._rules.services}

@@ -57,7 +57,11 @@ class StoreError(GatekeeperError):
 
 
 class FirewallError(GatekeeperError):
-    """The kernel, or a tool that speaks to it, refused a change of the ruleset."""
+    """The kernel, or a tool that speaks to it, refused; ``errno`` is the kernel's own word, where it gave one."""
+
+    def __init__(self, message: str, hint: str | None = None, *, errno: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.errno = errno
 
 
 class QueueError(GatekeeperError):

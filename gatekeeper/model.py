@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Protocol
 
 Address = IPv4Address | IPv6Address
@@ -252,11 +252,11 @@ class Backend(Protocol):
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Make these, and no others, the members of each service; the values are seconds left."""
 
-    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
+    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
         """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
 
-    def remove(self, service: Service, source: Source) -> None:
-        """Let ``source`` in no longer. No error if it was not."""
+    def remove(self, service: str, source: Source) -> None:
+        """Let ``source`` in no longer. No error if it was not, nor if the service is not there."""
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""
@@ -267,14 +267,14 @@ def host(address: Address) -> Source:
     return ip_network(address)
 
 
-def packed_host(packed: bytes) -> Source:
-    """Return the source that is one address of 4 or 16 bytes, as packets carry it."""
-    return ip_network(ip_address(packed))
-
-
 def show_source(source: Source) -> str:
     """Write a source as people do: a single address without its prefix length."""
     return str(source.network_address) if source.num_addresses == 1 else str(source)
+
+
+def lies_in(inner: Source, outer: Source) -> bool:
+    """Whether every address of ``inner`` is one of ``outer``."""
+    return covers([outer], inner.network_address) and covers([outer], inner.broadcast_address)
 
 
 def covers(sources: Iterable[Source], address: Address) -> bool:

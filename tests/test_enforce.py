@@ -53,15 +53,15 @@ class Recorder:
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         self.members = {(name, one): left for name, sources in members.items() for one, left in sources.items()}
 
-    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
-        if service.name in self.broken:
+    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
+        if service in self.broken:
             raise FirewallError("the set is gone")
-        self.members[service.name, source] = timeout
+        self.members[service, source] = timeout
 
-    def remove(self, service: Service, source: Source) -> None:
-        if service.name in self.broken:
+    def remove(self, service: str, source: Source) -> None:
+        if service in self.broken:
             raise FirewallError("the set is gone")
-        self.members.pop((service.name, source), None)
+        self.members.pop((service, source), None)
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         self.cuts += [(service.name, source) for source in sources]
@@ -126,6 +126,7 @@ def test_a_close_cuts_and_spares_what_others_still_have(enforcer: Enforcer, kern
     assert kernel.cuts == [("ssh", HOME)]
     assert kernel.spare(ip_address("192.0.2.7")), "the network's grant covers it still"
     enforcer.carry_out([Revoke(network)], now=NOW)
+    assert ("ssh", network) in kernel.cuts
     assert not kernel.spare(ip_address("192.0.2.7"))
 
 
@@ -169,10 +170,84 @@ def test_restore_makes_the_kernel_what_the_store_says(store: SqliteStore, kernel
     assert ("web", HOME) in kernel.cuts
 
 
-def test_changes_by_others_reach_the_allowlist(enforcer: Enforcer, store: SqliteStore) -> None:
-    store.commit([Admit((grant(),))], now=NOW)
-    enforcer.catch_up(now=NOW)
+def test_changes_by_others_reach_the_allowlist_and_the_kernel(
+    enforcer: Enforcer, kernel: Recorder, tmp_path: Path
+) -> None:
+    """The other process may have died before it told the kernel."""
+    other = SqliteStore(tmp_path)
+    other.commit([Admit((grant(), grant("web")))], now=NOW)
+    outcome = enforcer.catch_up(now=NOW)
+    assert set(outcome.admitted) == {grant(), grant("web")}
     assert enforcer.allowlist.covers(ip_address("192.0.2.7").packed, "ssh", now=NOW)
+    assert kernel.members == {("ssh", HOME): 60, ("web", HOME): 60}
+    other.commit([Revoke(HOME, None, ("ssh",)), Admit((grant("web", end=NOW + 90),))], now=NOW)
+    other.close()
+    outcome = enforcer.catch_up(now=NOW)
+    assert outcome.ended == (grant(),)
+    assert kernel.members == {("web", HOME): 90}
+    assert kernel.cuts == [("ssh", HOME)]
+    assert enforcer.catch_up(now=NOW).admitted == ()
+
+
+def test_what_others_did_a_moment_ago_counts_in_the_next_change(
+    enforcer: Enforcer, kernel: Recorder, tmp_path: Path
+) -> None:
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+    other = SqliteStore(tmp_path)
+    other.commit([Admit((grant(client=BY_HAND, source=ip_network("192.0.2.0/24")),))], now=NOW)
+    other.close()
+    enforcer.carry_out([Revoke(HOME, "laptop", ("ssh",))], now=NOW)
+    assert kernel.spare(ip_address("192.0.2.7"))
+
+
+def test_a_close_cuts_also_when_nothing_is_granted_any_more(enforcer: Enforcer, kernel: Recorder) -> None:
+    """What was kept when its grant ended by time is open still."""
+    enforcer.carry_out([Revoke(HOME, "laptop", ("ssh", "web"))], now=NOW)
+    assert kernel.cuts == [("ssh", HOME), ("web", HOME)]
+    enforcer.carry_out([Revoke(HOME)], now=NOW)
+    assert kernel.cuts[2:] == [("ssh", HOME), ("web", HOME), ("vpn", HOME)]
+
+
+def test_what_the_store_cannot_take_is_closed_in_the_kernel_and_stored_later(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder, tmp_path: Path
+) -> None:
+    enforcer.carry_out([Admit((grant(), grant(client="desk")))], now=NOW)
+    store._db.execute("PRAGMA query_only = 1")
+    close = Revoke(HOME, "laptop", ("ssh",))
+    with pytest.raises(StoreError):
+        enforcer.carry_out([close], now=NOW)
+    outcome = enforcer.close_unsaved(close, now=NOW)
+    assert outcome.ended == (grant(),)
+    assert kernel.members == {("ssh", HOME): 60}, "desk's grant is not laptop's to close"
+    enforcer.close_unsaved(Revoke(HOME, "desk", ("ssh",)), now=NOW)
+    assert kernel.members == {}
+    other = SqliteStore(tmp_path)  # a change by others must not open again what is closed
+    other.add_counts({"x": 1})
+    other.close()
+    with pytest.raises(StoreError):
+        enforcer.catch_up(now=NOW)
+    assert kernel.members == {}
+    store._db.execute("PRAGMA query_only = 0")
+    enforcer.catch_up(now=NOW)
+    assert store.live(now=NOW) == []
+    assert kernel.members == {}
+
+
+def test_a_service_that_the_rules_no_longer_have_is_closed_too(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder
+) -> None:
+    store.commit([Admit((grant("old"),))], now=NOW)
+    kernel.members = {("old", HOME): 60}
+    (outcome,) = enforcer.carry_out([Revoke(HOME)], now=NOW)
+    assert kernel.members == {}
+    assert "these rules have no service old" in str(outcome.error)
+
+
+def test_loading_tells_the_kernel_nothing(enforcer: Enforcer, store: SqliteStore, kernel: Recorder) -> None:
+    store.commit([Admit((grant(),))], now=NOW)
+    enforcer.load(now=NOW)
+    assert list(enforcer.allowlist) == [grant()]
+    assert kernel.members == {}
 
 
 def test_every_change_holds_the_lock(store: SqliteStore, kernel: Recorder) -> None:

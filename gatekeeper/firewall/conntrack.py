@@ -1,7 +1,7 @@
 """Tracked flows, over netlink: finds those of a service, and deletes them.
 
-Source: linux/netfilter/nfnetlink_conntrack.h. The filter needs Linux 5.8; on older kernels the whole
-table is read, and filtered here.
+Source: linux/netfilter/nfnetlink_conntrack.h. The kernel filters by port and IPv4 source from
+Linux 5.8 on; what it lets through is looked at again here, so an older one is slower and not wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, attributes, nested
+from gatekeeper.firewall.netlink import (
+    NETFILTER,
+    NETFILTER_HEADER_SIZE,
+    Netlink,
+    attribute,
+    attributes,
+    nested,
+    netfilter_header,
+)
 from gatekeeper.model import Address, Service, Source
 
 _SUBSYSTEM = 1 << 8
@@ -24,7 +32,6 @@ _SOURCE = {4: 1, 6: 3}  # inside _TUPLE_IP
 _NUMBER, _DESTINATION_PORT = 1, 3  # inside _TUPLE_PROTO
 _ORIG_FLAGS = 1  # inside _FILTER
 _BY_SOURCE, _BY_NUMBER, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
-_GENERIC_HEADER = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -37,10 +44,11 @@ def forget_flows(service: Service, sources: Sequence[Source], is_gone: Callable[
     with Netlink(NETFILTER) as netlink:
         for version in sorted({source.version for source in sources}):
             ours = [source for source in sources if source.version == version]
-            only = ours[0] if len(ours) == 1 and ours[0].num_addresses == 1 else None
-            header = _GENERIC_HEADER.pack(_FAMILY[version], 0, 0)
+            # By IPv6 source the kernel's filter finds nothing (its comparison is the wrong way round, seen on 6.18).
+            only = ours[0] if version == 4 and len(ours) == 1 and ours[0].num_addresses == 1 else None
+            header = netfilter_header(_FAMILY[version])
             for answer in netlink.dump(_GET, header + _filter(service, version, only)):
-                flow = attributes(answer[_GENERIC_HEADER.size :])
+                flow = attributes(answer[NETFILTER_HEADER_SIZE:])
                 if _matches(flow, service, version, is_gone):
                     number += _delete(netlink, header, flow)
     return number
@@ -77,8 +85,8 @@ def _delete(netlink: Netlink, header: bytes, flow: dict[int, bytes]) -> int:
     body += b"".join(attribute(kind, flow[kind]) for kind in (_ID, _ZONE) if kind in flow)
     try:
         netlink.request(_DELETE, body)
-    except OSError as error:
+    except FirewallError as error:
         if error.errno == errno.ENOENT:  # it ended by itself
             return 0
-        raise FirewallError(f"a tracked connection could not be deleted: {error.strerror}") from error
+        raise FirewallError(f"a tracked connection could not be deleted: {error.message}") from error
     return 1

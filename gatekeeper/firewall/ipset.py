@@ -6,12 +6,10 @@ Source: linux/netfilter/ipset/ip_set.h.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import struct
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, nested
+from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, nested, netfilter_header
 from gatekeeper.model import Source
 
 _SUBSYSTEM = 6 << 8
@@ -20,7 +18,6 @@ _PROTOCOL, _SETNAME, _DATA = 1, 2, 7
 _IP, _CIDR, _TIMEOUT = 1, 3, 6  # inside _DATA
 _IPV4, _IPV6 = 1, 2  # inside _IP
 _PROTOCOL_VERSION = b"\6"
-_GENERIC_HEADER = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
 
 
 class Ipset:
@@ -44,7 +41,7 @@ class Ipset:
     def _change(self, command: int, name: str, source: Source, more: bytes) -> None:
         family, kind = (socket.AF_INET, _IPV4) if source.version == 4 else (socket.AF_INET6, _IPV6)
         body = (
-            _GENERIC_HEADER.pack(family, 0, 0)
+            netfilter_header(family)
             + attribute(_PROTOCOL, _PROTOCOL_VERSION)
             + attribute(_SETNAME, name.encode() + b"\0")
             + nested(
@@ -56,8 +53,10 @@ class Ipset:
         )
         try:
             self._netlink.request(command, body)
-        except OSError as error:
+        except FirewallError as error:
+            if error.errno == errno.ENOENT:
+                if command == _DELETE:  # without its set, nobody is a member
+                    return
+                raise FirewallError(f"there is no set {name} in the kernel", errno=error.errno) from error
             verb = "add to" if command == _ADD else "delete from"
-            words = os.strerror(error.errno) if error.errno and error.errno < 4096 else f"ipset error {error.errno}"
-            hint = "the ruleset is not in place: start `gatekeeper run`" if error.errno == errno.ENOENT else None
-            raise FirewallError(f"cannot {verb} the set {name}: {words}", hint) from error
+            raise FirewallError(f"cannot {verb} the set {name}: {error.message}", errno=error.errno) from error

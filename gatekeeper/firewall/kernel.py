@@ -34,14 +34,13 @@ class IpsetBackend:
         """Make these, and no others, the members of each service."""
         tools.run(["ipset", "restore"], ruleset.replace_members_text(members))
 
-    def put(self, service: Service, source: Source, *, timeout: int | None) -> None:
+    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
         """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
-        name = set_name(service.name, source.version)
-        self._sets.add(name, source, ruleset.kernel_timeout(timeout))
+        self._sets.add(set_name(service, source.version), source, ruleset.kernel_timeout(timeout))
 
-    def remove(self, service: Service, source: Source) -> None:
-        """Let ``source`` in no longer."""
-        self._sets.delete(set_name(service.name, source.version), source)
+    def remove(self, service: str, source: Source) -> None:
+        """Let ``source`` in no longer. Without its set, nobody is let in."""
+        self._sets.delete(set_name(service, source.version), source)
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``: sockets first, whose resets need the flow's mark to leave."""

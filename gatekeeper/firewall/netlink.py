@@ -9,7 +9,6 @@ import itertools
 import os
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Self
 
 from gatekeeper.errors import FirewallError
@@ -17,11 +16,15 @@ from gatekeeper.errors import FirewallError
 NETFILTER, SOCK_DIAG = 12, 4
 
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+_INTERRUPTED = 0x10
 _ERROR, _DONE = 2, 3
 _NESTED, _NETWORK_ORDER, _TYPE_MASK = 0x8000, 0x4000, 0x3FFF
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CODE = struct.Struct("=i")
+_NETFILTER_HEADER = struct.Struct("=BBH")
+NETFILTER_HEADER_SIZE = _NETFILTER_HEADER.size
+_DUMP_TRIES = 4
 _RECEIVE = 1 << 18
 _PATIENCE = 5.0
 """Seconds until an answer that does not come is an error."""
@@ -53,37 +56,56 @@ class Netlink:
         """Ask for one thing to be done.
 
         Raises:
-            OSError: the kernel refused; ``errno`` says why (ipset's own codes begin at 4096).
+            FirewallError: the kernel refused; ``errno`` says why (ipset's own codes begin at 4096).
         """
-        for _ in self._exchange(kind, REQUEST | ACK, body):
-            pass
+        self._exchange(kind, REQUEST | ACK, body)
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Ask for all of something; return the bodies of the answers.
 
         Raises:
-            OSError: the kernel refused; ``errno`` says why.
+            FirewallError: the kernel refused; ``errno`` says why.
         """
-        return list(self._exchange(kind, REQUEST | DUMP, body))
+        answers: list[bytes] = []
+        for _ in range(_DUMP_TRIES):
+            answers, was_interrupted = self._exchange(kind, REQUEST | DUMP, body)
+            if not was_interrupted:  # by a change of what is dumped: something may have been passed over
+                break
+        return answers
 
-    def _exchange(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+    def _exchange(self, kind: int, flags: int, body: bytes) -> tuple[list[bytes], bool]:
+        try:
+            return self._converse(kind, flags, body)
+        except OSError as error:
+            words = os.strerror(error.errno) if error.errno and error.errno < 4096 else str(error)
+            raise FirewallError(f"netlink: {words}", errno=error.errno) from error
+
+    def _converse(self, kind: int, flags: int, body: bytes) -> tuple[list[bytes], bool]:
         serial = next(self._serial) & 0xFFFF_FFFF
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, serial, 0) + body)
+        answers: list[bytes] = []
+        was_interrupted = False
         while True:
             received = self._socket.recv(_RECEIVE)
             offset = 0
             while offset + _HEADER.size <= len(received):
-                length, answer, _, its_serial, _ = _HEADER.unpack_from(received, offset)
+                length, answer, its_flags, its_serial, _ = _HEADER.unpack_from(received, offset)
                 content = received[offset + _HEADER.size : offset + length]
                 offset += max(_HEADER.size, length + 3 & ~3)
                 if its_serial != serial:
                     continue  # left over from a request that ran out of time
+                was_interrupted = was_interrupted or bool(its_flags & _INTERRUPTED)
                 if answer in (_ERROR, _DONE):
                     code = _CODE.unpack_from(content)[0] if len(content) >= _CODE.size else 0
                     if code:
-                        raise OSError(-code, os.strerror(-code))
-                    return
-                yield content
+                        raise OSError(-code, f"error {-code}")
+                    return answers, was_interrupted
+                answers.append(content)
+
+
+def netfilter_header(family: int) -> bytes:
+    """Write what every message to netfilter begins with (nfgenmsg: family, version, resource)."""
+    return _NETFILTER_HEADER.pack(family, 0, 0)
 
 
 def attribute(kind: int, value: bytes, *, network_order: bool = False) -> bytes:

@@ -6,9 +6,10 @@ goes on to the host's own firewall in the filter table, which decides the rest.
 A packet for a protected port, in the order of its rules:
 
 1. from a granted source: its flow is marked, and it goes on;
-2. of a flow that was marked while its source was granted (``established: keep``): it goes on. That
-   connection tracking calls it ESTABLISHED would prove nothing: the server's own next packet makes a
-   new entry for a flow that was cut, of which the client's packets are the reply;
+2. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
+   on. That connection tracking calls it ESTABLISHED would prove nothing: the server's own next packet
+   makes a new entry for a flow that was cut, of which the client's packets are the reply; and a SYN on
+   an entry that is still there can be a new connection;
 3. anything else: to the queue, never with ``--queue-bypass``, so without a worker nobody gets in.
 
 What a protected port sends goes out to granted sources and on marked flows only. A reset goes out on
@@ -60,7 +61,9 @@ def iptables_text(rules: Rules, version: int, stale: Mapping[str, Sequence[str]]
 
 
 def _raw(rules: Rules) -> list[str]:
-    return [f"-A {RAW} ! -i lo -p udp -m udp --dport {rules.knock_port} -j CT --notrack"]
+    # LOCAL: a knock that only passes through, to another host, may need its flow for address translation.
+    knock = f"! -i lo -p udp -m udp --dport {rules.knock_port} -m addrtype --dst-type LOCAL"
+    return [f"-A {RAW} {knock} -j CT --notrack"]
 
 
 def _mangle(rules: Rules, version: int) -> Iterator[str]:
@@ -77,7 +80,8 @@ def _mangle(rules: Rules, version: int) -> Iterator[str]:
         arrives, leaves = _port(service, "dport"), _port(service, "sport")
         yield f"-A {IN} {arrives} {member} src -g {PASS}"
         if service.keeps_established:
-            yield f"-A {IN} {arrives} -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark} -j RETURN"
+            known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
+            yield f"-A {IN} {arrives} {known} -j RETURN"
         yield f"-A {IN} {arrives} {queue}"
         yield f"-A {OUT} {leaves} {member} dst -j RETURN"
         if service.keeps_established:

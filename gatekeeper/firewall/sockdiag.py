@@ -42,10 +42,20 @@ def destroy_sockets(service: Service, is_gone: Callable[[Address], bool]) -> int
         # An IPv4 peer may have an IPv6 socket (::ffff:a.b.c.d), so both families are always looked at.
         for family in (socket.AF_INET, socket.AF_INET6):
             header = _REQUEST.pack(family, service.transport.number, 0, _WANTED[service.transport])
-            for found in netlink.dump(_BY_FAMILY, header + port_only):
+            for found in _list(netlink, service, header + port_only):
                 if is_gone(_peer(found)):
                     number += _destroy(netlink, header, found)
     return number
+
+
+def _list(netlink: Netlink, service: Service, request: bytes) -> list[bytes]:
+    try:
+        return netlink.dump(_BY_FAMILY, request)
+    except FirewallError as error:
+        if error.errno == errno.ENOENT and service.transport is Transport.UDP:
+            return []  # a kernel without udp_diag: nothing is sent to those that are gone all the same
+        hint = "modprobe tcp_diag" if error.errno == errno.ENOENT else None
+        raise FirewallError(f"open connections could not be listed: {error.message}", hint) from error
 
 
 def _peer(found: bytes) -> Address:
@@ -59,9 +69,9 @@ def _peer(found: bytes) -> Address:
 def _destroy(netlink: Netlink, header: bytes, found: bytes) -> int:
     try:
         netlink.request(_DESTROY, header + found[_ID])
-    except OSError as error:
+    except FirewallError as error:
         if error.errno == errno.ENOENT:  # it ended by itself
             return 0
-        hint = "its kernel lacks CONFIG_INET_DIAG_DESTROY" if error.errno == errno.EOPNOTSUPP else None
-        raise FirewallError(f"an open connection could not be cut: {error.strerror}", hint) from error
+        hint = "this kernel lacks CONFIG_INET_DIAG_DESTROY" if error.errno == errno.EOPNOTSUPP else None
+        raise FirewallError(f"an open connection could not be cut: {error.message}", hint) from error
     return 1

@@ -40,7 +40,7 @@ def test_a_service_is_passed_by_its_set_then_by_its_mark_then_queued(version: in
     ssh = [line for line in chain(names.IN, version) if "--dport 22 " in line]
     assert ssh == [
         f"-p tcp -m tcp --dport 22 -m set --match-set gatekeeper-{version}-ssh src -g GATEKEEPER-PASS",
-        "-p tcp -m tcp --dport 22 -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
+        "-p tcp -m tcp --dport 22 ! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
         "-p tcp -m tcp --dport 22 -j NFQUEUE --queue-num 7",
     ]
 
@@ -71,7 +71,7 @@ def test_a_protected_port_sends_to_granted_sources_and_marked_flows_only() -> No
 
 
 def test_knocks_are_not_tracked() -> None:
-    assert chain(names.RAW) == ["! -i lo -p udp -m udp --dport 4000 -j CT --notrack"]
+    assert chain(names.RAW) == ["! -i lo -p udp -m udp --dport 4000 -m addrtype --dst-type LOCAL -j CT --notrack"]
 
 
 def test_jumps_that_are_there_already_are_replaced_in_the_same_step() -> None:

@@ -46,12 +46,20 @@ class Site:
         for version, network in MANY.items():
             ip_in(self.server, f"-{version}", "route", "add", network, "via", CLIENT[version])
             ip_in(self.client, "route", "add", "local", network, "dev", "lo")
-        for port in (SSH, WEB):
-            self._stack.enter_context(tcp_echo(self.server, port))
+        self._services = contextlib.ExitStack()
+        self.start_services()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        self._services.close()
+
+    def start_services(self) -> None:
+        for port in (SSH, WEB):
+            self._services.enter_context(tcp_echo(self.server, port))
+
+    def stop_services(self) -> None:
+        self._services.close()
 
     @property
     def server(self) -> str:
