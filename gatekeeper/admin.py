@@ -1,4 +1,4 @@
-"""What an administrator does by hand: grant, revoke, flush, status. Works whether or not ``run`` is up."""
+"""What an administrator does by hand: grant, revoke, status. Works whether or not ``run`` is up."""
 
 from __future__ import annotations
 
@@ -31,15 +31,22 @@ def parse_source(text: str) -> Source:
         UsageError: it is neither, or so wide that it cannot be meant.
     """
     try:
-        source = ip_network(text, strict=False)
+        source = _unmapped(ip_network(text.strip(), strict=False))
     except ValueError:
         hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
         raise UsageError(f"{text!a} is neither an address nor a network", hint) from None
-    if isinstance(source, IPv6Network) and source.network_address.ipv4_mapped is not None and source.prefixlen >= 96:
-        return ip_network((int(source.network_address.ipv4_mapped), source.prefixlen - 96))
+    if "%" in text or source.network_address.is_link_local:
+        hint = "it means something on one link only, and would let in its namesakes on every other"
+        raise UsageError(f"{text!a} is a link-local address", hint)
     if source.prefixlen < _WIDEST[source.version]:
         raise UsageError(f"{text} is too wide for a grant", f"at least /{_WIDEST[source.version]}")
     return source
+
+
+def _unmapped(source: Source) -> Source:
+    """Return the IPv4 network that an IPv6 one stands for (::ffff:a.b.c.d), or what it was given."""
+    mapped = source.network_address.ipv4_mapped if isinstance(source, IPv6Network) else None
+    return source if mapped is None or source.prefixlen < 96 else ip_network((int(mapped), source.prefixlen - 96))
 
 
 def grant(the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str | None) -> tuple[Grant, str | None]:

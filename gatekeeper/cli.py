@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import getpass
 import json
 import os
@@ -21,6 +22,7 @@ from gatekeeper.errors import ClientError, GatekeeperError, RulesError, UsageErr
 
 RULES = "/etc/gatekeeper/rules.yaml"
 STATE_DIR = "/var/lib/gatekeeper"
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,24 +30,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int | None] = options.command
     try:
-        return command(options) or 0
-    except RulesError as error:
+        status = command(options) or 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except Exception as error:  # noqa: BLE001  (the last door: a bug must say so)
+        status = _tell(error)
+    return status
+
+
+def _tell(error: Exception) -> int:
+    """Say what went wrong; return the exit status."""
+    if isinstance(error, RulesError):
         _show_problems(error)
         return 1
-    except GatekeeperError as error:
+    if isinstance(error, GatekeeperError):
         print(f"gatekeeper: error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"gatekeeper: hint: {error.hint}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:  # noqa: BLE001  (the last door: a bug must say so)
-        traceback.print_exc()
-        print("gatekeeper: error: this is a bug in gatekeeper; please report what is above", file=sys.stderr)
-        return 3
+    if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the output
+        if isinstance(error, BrokenPipeError):  # the reader (head, less) has seen enough
+            return 0
+        print(f"gatekeeper: error: the output could not be written: {error.strerror}", file=sys.stderr)
+        return 1
+    traceback.print_exception(error)
+    print("gatekeeper: error: this is a bug in gatekeeper; please report what is above", file=sys.stderr)
+    return 3
 
 
 def _show_problems(error: RulesError) -> None:
@@ -53,8 +65,10 @@ def _show_problems(error: RulesError) -> None:
         print(problem, file=sys.stderr)
         if problem.hint:
             print(f"  hint: {problem.hint}", file=sys.stderr)
-    count = sum(not problem.is_warning for problem in error.problems)
-    print(f"gatekeeper: error: {count} problem{'s'[: count != 1]} in the rules; nothing was changed", file=sys.stderr)
+    count = f"{error.count} problem{'s'[: error.count != 1]}"
+    shown = sum(not problem.is_warning for problem in error.problems)
+    more = f" (the first {shown} are shown)" if shown < error.count else ""
+    print(f"gatekeeper: error: {count} in the rules{more}; nothing was changed", file=sys.stderr)
 
 
 # -- commands
@@ -118,7 +132,8 @@ def _grant(options: argparse.Namespace) -> int:
     end = "until closed" if grant.expires_at is None else f"until {_clock(grant.expires_at)}"
     print(f"granted {grant.service} to {show_source(grant.source)} {end}")
     if error is not None:
-        print(f"gatekeeper: warning: it takes effect when `gatekeeper run` starts: {error}", file=sys.stderr)
+        print(f"gatekeeper: warning: stored, but not in the kernel yet: {error}", file=sys.stderr)
+        print("gatekeeper: hint: it takes effect when `gatekeeper run` starts", file=sys.stderr)
     return 0
 
 
@@ -137,10 +152,10 @@ def _revoke(options: argparse.Namespace) -> int:
         by = f"client {grant.client}"
         print(f"still open: {grant.service} for {show_source(grant.source)} ({by})", file=sys.stderr)
     if outcome.error is not None:
-        raise GatekeeperError(f"the kernel was not changed: {outcome.error}", "is the ruleset in place?")
-    if not outcome.ended:
-        what = f"{options.service} " if options.service else ""
-        raise UsageError(f"there is no grant of {what}to {show_source(source)}", "`gatekeeper status` lists them")
+        raise GatekeeperError(f"not everything could be done: {outcome.error}")
+    if not outcome.ended and not outcome.cut:
+        what = f"of {options.service} " if options.service else ""
+        raise UsageError(f"there is no grant {what}to {show_source(source)}", "`gatekeeper status` lists them")
     return 0
 
 
@@ -178,6 +193,8 @@ def _read_key(file: str | None, action: str) -> str:
     try:
         if file is not None and file != "-":
             return Path(file).read_text(encoding="utf-8")
+        if sys.stdin is None:  # it was closed
+            return ""
         if file == "-" or not sys.stdin.isatty():
             return sys.stdin.read()
         return getpass.getpass(f"key to {action}: ")

@@ -31,7 +31,8 @@ def plain_knock(keys: str, *, action: Action, service: str | None) -> bytes:
     if len(lines) > 2:
         raise ClientError("the key has more than two lines", "the first line opens, the second one closes")
     key = lines[-1] if action is Action.CLOSE else lines[0]
-    return f"{key} {service}".encode() if service else key.encode()
+    words = f"{key} {service}" if service else key
+    return words.encode(errors="surrogateescape")  # whatever bytes the command line had
 
 
 def send(host: str, port: int, knock: bytes) -> Sent:

@@ -10,6 +10,7 @@ When it ends, the ruleset stays: closed stays closed, and open stays open until 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.model import Outcome, Rules
 from gatekeeper.packet import warm_up
-from gatekeeper.store.lock import ChangeLock, RunLock
+from gatekeeper.store.lock import ChangeLock, NamespaceLock, RunLock
 from gatekeeper.store.sqlite import SqliteStore
 from gatekeeper.worker import Worker, queue_owner
 
@@ -43,11 +44,10 @@ def run(rules_file: Path, state_dir: Path) -> None:
     the_rules, problems = rules.load(rules_file)
     observe.warnings(problems)
     _require_net_admin()
-    lock = RunLock(state_dir)
-    try:
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(contextlib.closing(RunLock(state_dir)))
+        locks.enter_context(contextlib.closing(NamespaceLock()))
         _run(the_rules, state_dir)
-    finally:
-        lock.close()
 
 
 def _run(the_rules: Rules, state_dir: Path) -> None:

@@ -62,6 +62,7 @@ def run(rules_file: Path) -> None:
 def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket]) -> None:
     enforcer = Enforcer(the_rules, store, NoFirewall(), lock=contextlib.nullcontext)
     gate = Gate(the_rules, enabled(the_rules), enforcer.allowlist)
+    observer = observe.Observer()
     observe.message(f"dry run, no firewall is touched; listening for knocks on udp/{the_rules.knock_port}; ready")
     with selectors.DefaultSelector() as selector:
         for one in sockets:
@@ -69,12 +70,12 @@ def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket]) -
         while True:
             for key, _ in selector.select(_TICK):
                 assert isinstance(key.fileobj, socket.socket)  # noqa: S101  (for the type checker: we registered it)
-                _receive(key.fileobj, gate, enforcer)
+                _receive(key.fileobj, gate, enforcer, observer)
             now = time.time()
             observe.changed("would-expire", enforcer.expire(now=now), now=now)
 
 
-def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer) -> None:
+def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer, observer: observe.Observer) -> None:
     try:
         payload, peer = one.recvfrom(_LONGEST)
     except OSError:  # Windows reports here that an earlier answer bounced; we send none
@@ -86,8 +87,7 @@ def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer) -> None:
     local = ip_address("0.0.0.0" if address.version == 4 else "::")  # noqa: S104  (no binding: the address is not known)
     decision = gate.judge(Datagram(address, local, peer[1], one.getsockname()[1], payload), now=now)
     if decision.effect is None:
-        fields = {"reason": decision.reason.value, "source": str(address), "bytes": len(payload)}
-        observe.event("would-refuse", fields | ({"client": decision.client} if decision.client else {}))
+        observer.note_refusal("would-refuse", decision, {"source": str(address), "bytes": len(payload)})
         return
     (outcome,) = enforcer.carry_out([decision.effect], now=now)
     observe.changed("would-open" if outcome.admitted else "would-close", outcome, now=now)

@@ -46,10 +46,12 @@ class Problem:
 class RulesError(GatekeeperError):
     """The rules file cannot be used; ``problems`` holds all of it, in the order of the file."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], *, count: int | None = None) -> None:
         errors = [problem for problem in problems if not problem.is_warning]
         super().__init__("\n".join(map(str, errors)))
         self.problems = problems
+        self.count = len(errors) if count is None else count
+        """How many there are in all; ``problems`` may be the first of them only."""
 
 
 class StoreError(GatekeeperError):

@@ -9,11 +9,13 @@ attack that each stops:
 3. The knock port: a payload that no enabled format takes for a candidate is junk, and costs
    microseconds; Scapy sees only candidates.
 4. The checksum: over IPv6 nothing else protects the source address that the grant would be for.
-5. The key, in constant time; then the service: a client opens and closes what is its own.
-6. A protected port: a source with a live grant is given back to the kernel's rules (a grant may have
+5. A link-local sender: the kernel's sets know no interfaces, so its grant would also be its namesake's
+   on every other link.
+6. The key, in constant time; then the service: a client opens and closes what is its own.
+7. A protected port: a source with a live grant is given back to the kernel's rules (a grant may have
    landed since they looked); a first packet of any other source is held a little, for its knock
    may be overtaking or behind it; everything else is dropped.
-7. Anything else was not meant for us, and is dropped: a rule that queues too much must not open.
+8. Anything else was not meant for us, and is dropped: a rule that queues too much must not open.
 
 No verdict lets a packet in: the kernel's own rules do, once the grant is in its set. So a gate whose
 allowlist is out of date can delay a packet, but never admit one.
@@ -82,6 +84,8 @@ class Gate:
         """Decide about a datagram to the knock port (what ``run --dry-run`` asks directly)."""
         if not datagram.checksum_ok:
             return _DROPS[Reason.BAD_CHECKSUM]
+        if datagram.source.is_link_local:
+            return _DROPS[Reason.LINK_LOCAL]
         for form in self._formats:
             match form.open(datagram, now=now):
                 case Knock() as knock:

@@ -5,15 +5,14 @@ can reach the worker before the knock that was sent ahead of it. So a first pack
 is held and given back to the kernel's rules (verdict REPEAT) some 1, 3, 10, 30 and 100 ms after it came.
 If they still send it here, it is held again until the last of these, and then dropped.
 
-A packet that was given back is recognised by its bytes. Memory is bounded: when there are too many
-held packets in all, the oldest gives way (it has had the most time); when one source (for IPv6: one
-/64) holds too many, its newest is dropped.
+A packet that was given back is recognised by its bytes. Memory is bounded: when there are too many held
+packets, of one source (for IPv6: one /64) or in all, the oldest gives way, for it has had the most time.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -52,7 +51,7 @@ class Holds(Generic[PacketT]):
         self._max_per_source = max_per_source
         self._held: OrderedDict[bytes, _Hold[PacketT]] = OrderedDict()
         self._tried: OrderedDict[bytes, _Tried] = OrderedDict()
-        self._by_source: Counter[bytes] = Counter()
+        self._by_source: dict[bytes, dict[bytes, None]] = {}
         self._schedule: list[tuple[float, bytes]] = []
 
     def __len__(self) -> int:
@@ -70,16 +69,16 @@ class Holds(Generic[PacketT]):
         if tries >= len(GIVE_BACK_AFTER) or raw in self._held:
             return [packet]
         group = source[:8]  # an IPv4 address, or an IPv6 /64
-        if self._by_source[group] >= self._max_per_source:
-            return [packet]
         due = now if at_once and not before else arrived + GIVE_BACK_AFTER[tries]
         self._held[raw] = _Hold(packet, source, group, arrived, tries + 1, due)
-        self._by_source[group] += 1
+        its = self._by_source.setdefault(group, {})
+        its[raw] = None
         heapq.heappush(self._schedule, (due, raw))
-        if len(self._held) <= self._max_held:
-            return []
-        oldest = next(iter(self._held))
-        return [self._take(oldest).packet]
+        if len(its) > self._max_per_source:
+            return [self._take(next(iter(its))).packet]
+        if len(self._held) > self._max_held:
+            return [self._take(next(iter(self._held))).packet]
+        return []
 
     def due(self, *, now: float) -> list[PacketT]:
         """Take out the packets whose time to be given back has come."""
@@ -120,7 +119,8 @@ class Holds(Generic[PacketT]):
 
     def _take(self, raw: bytes) -> _Hold[PacketT]:
         hold = self._held.pop(raw)
-        self._by_source[hold.group] -= 1
-        if not self._by_source[hold.group]:
+        its = self._by_source[hold.group]
+        del its[raw]
+        if not its:
             del self._by_source[hold.group]
         return hold

@@ -112,6 +112,7 @@ class Reason(enum.StrEnum):
     NO_GRANT_MIDSTREAM = "no-grant-midstream"
     UNKNOWN_KEY = "unknown-key"
     SERVICE_NOT_ALLOWED = "service-not-allowed"
+    LINK_LOCAL = "link-local"
     BAD_CHECKSUM = "bad-checksum"
     MALFORMED = "malformed"
     FRAGMENT = "fragment"

@@ -7,11 +7,14 @@ The lines leave by a thread of their own, so that a terminal that is stopped (Ct
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
+import os
 import queue
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,6 +29,8 @@ _LOG = logging.getLogger("gatekeeper")
 _REFUSALS_PER_SECOND = 2.0
 _REFUSALS_AT_ONCE = 20.0
 _QUEUED_LINES = 10_000
+_LAST_LINES = 0.3
+"""Seconds that an exit waits for the last lines to be read."""
 
 
 class Observer:
@@ -48,21 +53,27 @@ class Observer:
 
     def refused(self, decision: Decision, raw: bytes) -> None:
         """Note a packet that was dropped."""
-        self._counts[decision.reason] += 1
-        if not self._may_log():
-            self._unshown += 1
-            return
-        fields: dict[str, object] = {"reason": decision.reason.value}
-        if decision.client:
-            fields["client"] = decision.client
+        fields: dict[str, object] = {}
         header = triage(raw)
         if not isinstance(header, Reason):
             fields["source"] = str(ip_address(header.source))
             fields["port"] = f"{'udp' if header.protocol == 17 else 'tcp'}/{header.destination_port}"
+        self.note_refusal("refused", decision, fields)
+
+    def note_refusal(self, name: str, decision: Decision, fields: Mapping[str, object]) -> None:
+        """Count a refusal, and log it unless there have been too many of late."""
+        self._counts[decision.reason] += 1
+        if not self._may_log():
+            self._unshown += 1
+            return
+        words: dict[str, object] = {"reason": decision.reason.value}
+        if decision.client:
+            words["client"] = decision.client
+        words |= fields
         if self._unshown:
-            fields["not_shown"] = self._unshown
+            words["not_shown"] = self._unshown
             self._unshown = 0
-        event("refused", fields)
+        event(name, words)
 
     def carried_out(self, decision: Decision, outcome: Outcome, *, now: float) -> None:
         """Note what became of a knock."""
@@ -162,14 +173,52 @@ class _Patient(logging.handlers.QueueHandler):
             pass
 
 
-def start_logging(style: str) -> logging.handlers.QueueListener:
+class _Writer(logging.Handler):
+    """Writes whole lines to standard error, without locks or buffers that an exit would have to wait for."""
+
+    def createLock(self) -> None:  # noqa: N802  (logging's name)
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        left = (self.format(record) + "\n").encode(errors="backslashreplace")
+        while left:
+            left = left[os.write(sys.stderr.fileno(), left) :]
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Do nothing: where a line cannot be written, nor can a complaint about it."""
+
+
+class LogThread:
+    """Writes the lines that are handed over, until ``stop``."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord | None], writer: logging.Handler) -> None:
+        self._lines = lines
+        self._writer = writer
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def _write(self) -> None:
+        while (record := self._lines.get()) is not None:
+            self._writer.handle(record)
+
+    def stop(self) -> None:
+        """Write the rest and end; but do not wait for a reader that does not read."""
+        while True:
+            try:
+                self._lines.put_nowait(None)
+                break
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._lines.get_nowait()
+        self._thread.join(_LAST_LINES)
+
+
+def start_logging(style: str) -> LogThread:
     """Send log lines to standard error as ``text`` or ``json``. ``stop()`` of what is returned writes the rest."""
-    stream = logging.StreamHandler(sys.stderr)
-    stream.setFormatter(_Json() if style == "json" else _Text())
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_LINES)
-    listener = logging.handlers.QueueListener(lines, stream)
+    writer = _Writer()
+    writer.setFormatter(_Json() if style == "json" else _Text())
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     _LOG.handlers = [_Patient(lines)]
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
-    listener.start()
-    return listener
+    return LogThread(lines, writer)

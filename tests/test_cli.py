@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gatekeeper import cli
-from gatekeeper.errors import GatekeeperError
+from gatekeeper import admin, cli
+from gatekeeper.errors import GatekeeperError, UsageError
 
 RULES = "services: {ssh: {port: tcp/22}}\nclients: {laptop: {open: 0123456789abcdef0, services: [ssh]}}\n"
 
@@ -161,3 +163,108 @@ def test_a_dry_run_imports_nothing_of_the_servers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def _gatekeeper(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "gatekeeper", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20, **more)
+
+
+def test_rules_that_one_may_not_read_are_an_error_and_no_bug(rules: Path) -> None:
+    """A folder of mode 700, as the example makes it, seen by another user (here: by root without rights)."""
+    rules.parent.chmod(0o000)
+    try:
+        argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", sys.executable, "-m", "gatekeeper"]
+        drop = argv if os.geteuid() == 0 else argv[4:]
+        done = subprocess.run([*drop, "check", "--rules", str(rules)], capture_output=True, text=True, check=False)
+    finally:
+        rules.parent.chmod(0o700)
+    assert done.returncode == 1
+    assert "cannot be read: Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "x" * 300, "fifo", "folder"])
+def test_rules_that_are_no_file_are_an_error_and_no_wait(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    done = _gatekeeper("check", "--rules", name, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_file_that_never_ends_is_an_error_and_no_wait(rules: Path) -> None:
+    os.mkfifo(rules.parent / "fifo")
+    for name in ("/dev/zero", "fifo"):
+        rules.write_text(RULES.replace("open: 0123456789abcdef0", f"open_file: {name}"))
+        done = _gatekeeper("check", "--rules", str(rules))
+        assert done.returncode == 1
+        assert f"cannot read the key in {name}: it is not a regular file" in done.stderr
+
+
+def test_a_thousand_problems_are_counted_and_the_first_hundred_shown(rules: Path) -> None:
+    """Also where each of them looks for a name that might be meant: that must not take minutes."""
+    services = "".join(f"  service{n}: {{port: tcp/{n + 1}}}\n" for n in range(1000))
+    wrong = ", ".join(f"servic{n}x" for n in range(2000))
+    rules.write_text(f"services:\n{services}clients: {{a: {{open: 0123456789abcdef0, services: [{wrong}]}}}}\n")
+    done = _gatekeeper("check", "--rules", str(rules))
+    assert done.returncode == 1
+    assert done.stderr.endswith("2000 problems in the rules (the first 100 are shown); nothing was changed\n")
+
+
+def test_output_that_cannot_be_written_is_an_error_and_no_bug(rules: Path) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123  (a device)
+        argv = [sys.executable, "-m", "gatekeeper", "ruleset", "--rules", str(rules)]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "gatekeeper: error: the output could not be written: No space left on device\n",
+    )
+
+
+def test_a_closed_standard_input_and_odd_bytes_are_no_bugs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m gatekeeper knock 127.0.0.1 <&-', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the key is empty" in done.stderr
+    key = tmp_path / "key"
+    key.write_text("open")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+        argv: list[str | bytes] = [sys.executable, "-m", "gatekeeper", "knock", "127.0.0.1", "--port", port]
+        done_bytes = subprocess.run(
+            [*argv, "--key-file", str(key), "--service", b"\xff"], capture_output=True, check=False
+        )
+        assert done_bytes.returncode == 0, done_bytes.stderr
+        assert server.recv(100) == b"open \xff"
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("192.0.2.7", "192.0.2.7/32"),
+        (" 192.0.2.7/24", "192.0.2.0/24"),
+        ("2001:db8::7/64", "2001:db8::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+    ],
+)
+def test_sources_as_administrators_write_them(text: str, source: str) -> None:
+    assert str(admin.parse_source(text)) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "192.0.2.999", "0.0.0.0/0", "::/0", "10.0.0.0/7", "::ffff:0:0/96", "::ffff:128.0.0.0/97", "fe80::1",
+     "fe80::1%eth0", "2001:db8::1%eth0", "169.254.1.1"],
+)  # fmt: skip
+def test_sources_that_make_no_grant(text: str) -> None:
+    """What would not fit into a set must not get into the store: the next start would fail on it."""
+    with pytest.raises(UsageError):
+        admin.parse_source(text)

@@ -87,6 +87,14 @@ def test_a_granted_source_is_given_back_and_never_accepted(version: int) -> None
     assert other.verdict is Verdict.HOLD
 
 
+@pytest.mark.parametrize("address", ["fe80::77", "169.254.7.7"])
+def test_a_link_local_sender_is_refused(address: str) -> None:
+    """The kernel's sets know no interfaces: its grant would also be its namesake's on every other link."""
+    raw = udp(b"open_sesame", version=6 if ":" in address else 4, source=address)
+    decision = gate().inspect(raw, now=NOW)
+    assert (decision.reason, decision.effect) == (Reason.LINK_LOCAL, None)
+
+
 @given(st.binary(max_size=150))
 def test_no_bytes_make_the_gate_raise_or_open(raw: bytes) -> None:
     decision = gate().inspect(raw, now=NOW)

@@ -59,9 +59,9 @@ def test_one_source_cannot_hold_more_than_its_share() -> None:
     holds: Holds[int] = Holds(max_held=100, max_per_source=3)
     inside = [bytes([0x20, 1, 0xD, 0xB8, 0, 0, 0, 0, *([0] * 7), last]) for last in range(5)]
     dropped = [holds.hold(i, bytes([i]), address, now=0.0) for i, address in enumerate(inside)]
-    assert dropped == [[], [], [], [3], [4]], "the addresses of one IPv6 /64 count as one source"
+    assert dropped == [[], [], [], [0], [1]], "the addresses of one IPv6 /64 count as one source"
     assert holds.hold(9, b"other", HOME, now=0.0) == []
-    assert holds.due(now=1.0) == [0, 1, 2, 9]
+    assert holds.due(now=1.0) == [2, 3, 4, 9]
     assert holds.hold(3, b"again", inside[0], now=1.0) == []
 
 

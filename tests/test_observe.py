@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import queue
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +27,13 @@ def style(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def lines(style: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """Log to memory; the call returns the lines so far."""
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
+def lines(style: str, capfd: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    """Log to standard error; the call returns the lines so far."""
     listener = observe.start_logging(style)
 
     def stop() -> list[str]:
         listener.stop()
-        return stream.getvalue().splitlines()
+        return capfd.readouterr().err.splitlines()
 
     yield stop
     logging.getLogger("gatekeeper").handlers = []
@@ -116,3 +114,19 @@ def test_a_reader_that_does_not_read_stops_nobody() -> None:
     for _ in range(5):
         handler.handle(record)
     assert lines.qsize() == 2
+
+
+def test_an_exit_does_not_wait_for_a_reader_that_does_not_read() -> None:
+    """`gatekeeper run 2>&1 | less`, stopped with a full screen: SIGTERM still ends it within a second."""
+    code = (
+        "import os, time\n"
+        "from gatekeeper import observe\n"
+        "listener = observe.start_logging('text')\n"
+        "for _ in range(20000): observe.message('x' * 100)\n"
+        "begin = time.monotonic(); listener.stop()\n"
+        "print(time.monotonic() - begin, flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert float(process.stdout.readline()) < 0.8
+        assert process.wait(timeout=5) == 0

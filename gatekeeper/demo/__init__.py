@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gatekeeper.demo import probe
+from gatekeeper.demo.interrupts import Interrupts
 from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, netns_argv
 from gatekeeper.demo.server import Gatekeeper
 from gatekeeper.demo.service import tcp_echo
@@ -32,8 +32,7 @@ _TIMEOUT = 2.0
 def run(*, show_rules: bool) -> int:
     """Show everything over IPv4, and the main point over IPv6; return 0 if all went as it should."""
     with contextlib.ExitStack() as stack:
-        for name in (signal.SIGTERM, signal.SIGHUP):
-            stack.callback(signal.signal, name, signal.signal(name, signal.default_int_handler))
+        interrupts = stack.enter_context(Interrupts())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatekeeper-demo-")))
         rules = directory / "rules.yaml"
         rules.write_text(_RULES)
@@ -44,12 +43,13 @@ def run(*, show_rules: bool) -> int:
         show.say(f"an echo service listens on tcp/{PORT} of the server ({SERVER[4]}, {SERVER[6]})")
         stack.enter_context(tcp_echo(network.server, PORT))
         stack.enter_context(Gatekeeper(network.server, rules, directory / "state"))
-        show.say("gatekeeper is ready; the rules:")
-        show.say("  " + _RULES.rstrip().replace("\n", "\n                "))
-        show.kernel()
-        _story(show, network)
-        _over_ipv6(show, network)
-        show.say("the end: " + ("all went as it should" if show.good else "NOT all went as it should"))
+        with interrupts.allowed():
+            show.say("gatekeeper is ready; the rules:")
+            show.say("  " + _RULES.rstrip().replace("\n", "\n                "))
+            show.kernel()
+            _story(show, network)
+            _over_ipv6(show, network)
+            show.say("the end: " + ("all went as it should" if show.good else "NOT all went as it should"))
         return 0 if show.good else 1
 
 

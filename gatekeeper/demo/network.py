@@ -101,7 +101,10 @@ def ip_in(name: str, *arguments: str) -> str:
 
 def _run(argv: list[str]) -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=_environment())
+        # in a session of its own: a Ctrl-C is for us, who clean up, and not for the tool
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, env=_environment(), start_new_session=True
+        )
     except FileNotFoundError:
         raise GatekeeperError(f"the command {argv[0]} is not installed", "apt-get install iproute2") from None
     if done.returncode != 0:

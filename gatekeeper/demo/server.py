@@ -32,7 +32,13 @@ class Gatekeeper:
         self._ready = threading.Event()
         argv = gatekeeper_argv("run", "--rules", str(rules), "--state-dir", str(state_dir), *options)
         self.process = subprocess.Popen(
-            netns_argv(namespace, *argv), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+            netns_argv(namespace, *argv),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # a Ctrl-C is for whoever started us, and stops us
+            env={name: value for name, value in os.environ.items() if not name.startswith("GATEKEEPER_")},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -88,8 +94,3 @@ class Gatekeeper:
 def gatekeeper_argv(*arguments: str) -> list[str]:
     """Build the command line of a gatekeeper command, whatever the name under which this one was started."""
     return [sys.executable, "-m", "gatekeeper", *arguments]
-
-
-def environment() -> dict[str, str]:
-    """Return an environment in which no setting of the user's reaches the command."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GATEKEEPER_")}

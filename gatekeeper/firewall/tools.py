@@ -17,7 +17,6 @@ from gatekeeper.errors import FirewallError
 from gatekeeper.firewall.names import CHAINS, SET_PREFIX, VERSIONS
 
 VARIANTS = ("nft", "legacy")
-_SBIN = "/usr/sbin:/sbin"
 _TIMEOUT = 30.0
 _PREFIX = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
@@ -31,13 +30,18 @@ _HINTS = {
 }
 
 
+def find(name: str) -> str | None:
+    """Find a tool, also where users who are not root do not look."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def run(argv: list[str], text: str | None = None) -> str:
     """Run a tool and return what it printed.
 
     Raises:
         FirewallError: the tool is missing, failed or did not end.
     """
-    tool = shutil.which(argv[0], path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+    tool = find(argv[0])
     if tool is None:
         package = "ipset" if argv[0] == "ipset" else "iptables"
         raise FirewallError(f"{argv[0]} is not installed", f"apt-get install {package}")
@@ -69,10 +73,8 @@ class Iptables:
 
     def _tool(self, version: int, action: str) -> str:
         named = f"{_PREFIX[version]}-{self.variant}-{action}"
-        plain = f"{_PREFIX[version]}-{action}"
-        path = f"{os.environ.get('PATH', '')}:{_SBIN}"
-        if shutil.which(named, path=path) is None and default_variant() == self.variant:
-            return plain
+        if find(named) is None and default_variant() == self.variant:
+            return f"{_PREFIX[version]}-{action}"
         return named
 
     def restore(self, version: int, text: str) -> None:
@@ -101,8 +103,7 @@ def default_variant() -> str:
 
 def installed_variants() -> list[Iptables]:
     """Return the variants that this machine has commands for."""
-    path = f"{os.environ.get('PATH', '')}:{_SBIN}"
-    found = [name for name in VARIANTS if shutil.which(f"iptables-{name}-save", path=path)]
+    found = [name for name in VARIANTS if find(f"iptables-{name}-save")]
     return [Iptables(name) for name in found or [default_variant()]]
 
 

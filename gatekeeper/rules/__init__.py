@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
 from gatekeeper.errors import Problem, RulesError
 from gatekeeper.model import Rules
-from gatekeeper.rules.document import Document
+from gatekeeper.rules.document import MAX_BYTES, Document
 from gatekeeper.rules.schema import MAX_KEY, Reader, ReadKey
 
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
@@ -41,24 +43,35 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
         RulesError: the file, or a key file, cannot be read or used.
     """
     try:
-        text = path.read_bytes()
-        mode = path.stat().st_mode
+        text, mode = _read(path, MAX_BYTES)
     except OSError as error:
-        hint = "name another with --rules FILE" if not path.exists() else None
+        hint = "name another with --rules FILE" if isinstance(error, FileNotFoundError) else None
         raise RulesError([Problem(str(path), 1, 1, f"cannot be read: {error.strerror}", hint)]) from error
     warnings: list[Problem] = []
 
     def read_key(name: str) -> bytes:
-        key_path = path.parent / name
-        content = key_path.read_bytes()[: MAX_KEY + 3]
-        if key_path.stat().st_mode & _READABLE_BY_OTHERS:
-            warnings.append(_too_open(str(key_path)))
+        content, key_mode = _read(path.parent / name, MAX_KEY + 2)
+        if key_mode & _READABLE_BY_OTHERS:
+            warnings.append(_too_open(str(path.parent / name)))
         return content.removesuffix(b"\n").removesuffix(b"\r")
 
     rules, problems = parse(text, file=str(path), read_key=read_key)
     if mode & _READABLE_BY_OTHERS and rules.clients:
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]
+
+
+def _read(path: Path, limit: int) -> tuple[bytes, int]:
+    """Read a regular file, and one byte more than ``limit`` at the most; return its mode too."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read(limit + 1), mode
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO would keep us for ever
 
 
 def _too_open(path: str) -> Problem:

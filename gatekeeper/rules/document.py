@@ -52,15 +52,8 @@ class Document:
 
     def parse(self, text: bytes) -> yaml.Node | None:
         """Parse the text into nodes; complain and return ``None`` if it cannot be."""
-        if len(text) > MAX_BYTES:
-            self.complain(None, f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB")
-            return None
-        try:
-            decoded = text.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = text.count(b"\n", 0, error.start) + 1
-            column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
-            self._add(line, column, "this byte is not UTF-8", "save the file as UTF-8")
+        decoded = self._decode(text)
+        if decoded is None:
             return None
         try:
             if not self._is_harmless(decoded):
@@ -73,12 +66,28 @@ class Document:
             hint = "indent with spaces, not with tabs" if at_tab else error.context
             self._add(line, column, f"not YAML: {error.problem or error.context}", hint)
             return None
-        except yaml.reader.ReaderError as error:
-            line = decoded.count("\n", 0, error.position) + 1
-            column = error.position - decoded.rfind("\n", 0, error.position)
-            self._add(line, column, f"not YAML: {error.reason}", "take the character out")
+        except yaml.YAMLError as error:
+            self._add(1, 1, f"not YAML: {error}", None)
             return None
         return node
+
+    def _decode(self, text: bytes) -> str | None:
+        if len(text) > MAX_BYTES:
+            self.complain(None, f"the file is larger than {MAX_BYTES // 1024 // 1024} MiB")
+            return None
+        try:
+            decoded = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = text.count(b"\n", 0, error.start) + 1
+            column = len(text[text.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
+            self._add(line, column, "this byte is not UTF-8", "save the file as UTF-8")
+            return None
+        if forbidden := yaml.reader.Reader.NON_PRINTABLE.search(decoded):
+            line = decoded.count("\n", 0, forbidden.start()) + 1
+            column = forbidden.start() - decoded.rfind("\n", 0, forbidden.start())
+            self._add(line, column, f"not YAML: the character {forbidden[0]!a}", "take the character out")
+            return None
+        return decoded
 
     def _is_harmless(self, text: str) -> bool:
         depth = 0
@@ -115,6 +124,10 @@ class Document:
     def _add(self, line: int, column: int, message: str, hint: str | None) -> None:
         self.problems.append(Problem(self.file, line, column, _printable(message), hint))
 
+    def did_you_mean(self, name: str, known: tuple[str, ...]) -> str | None:
+        """Build a hint, unless there are so many problems that this one is not shown (a search takes a while)."""
+        return did_you_mean(name, known) if len(self.problems) < MAX_PROBLEMS else None
+
     @property
     def failed(self) -> bool:
         """Whether anything but warnings was noted."""
@@ -123,7 +136,10 @@ class Document:
     def error(self) -> RulesError:
         """Everything that was noted, in the order of the file."""
         ordered = sorted(self.problems, key=lambda problem: (problem.line, problem.column))
-        return RulesError(ordered[:MAX_PROBLEMS])
+        errors = [problem for problem in ordered if not problem.is_warning]
+        warnings = [problem for problem in ordered if problem.is_warning]
+        shown = errors[:MAX_PROBLEMS] + warnings[: max(0, MAX_PROBLEMS - len(errors))]
+        return RulesError(sorted(shown, key=lambda problem: (problem.line, problem.column)), count=len(errors))
 
     # -- readers
 
@@ -150,7 +166,7 @@ class Document:
             if entry.name in known:
                 fields[entry.name] = entry
             else:
-                self.complain(entry.key, f'unknown key "{entry.name}" in {what}', did_you_mean(entry.name, known))
+                self.complain(entry.key, f'unknown key "{entry.name}" in {what}', self.did_you_mean(entry.name, known))
         return fields
 
     def text(self, node: yaml.Node, what: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_WHOLE = re.compile(r"(?:\d{1,9}[wdhms])+", re.ASCII)
+_WHOLE = re.compile(r"(?:\d{1,18}[wdhms])+", re.ASCII)
 _PART = re.compile(r"(\d+)([wdhms])", re.ASCII)
 
 FOREVER = "forever"

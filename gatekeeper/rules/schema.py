@@ -12,7 +12,7 @@ import yaml
 
 from gatekeeper.model import Client, Established, FirewallSettings, Rules, Service, Transport
 from gatekeeper.rules import duration
-from gatekeeper.rules.document import Document, Entry, did_you_mean, is_empty
+from gatekeeper.rules.document import Document, Entry, is_empty
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}", re.ASCII)  # 16: an ipset's name holds 31 in all
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
@@ -35,7 +35,7 @@ class Reader:
     def __init__(self, document: Document, read_key: ReadKey) -> None:
         self._doc = document
         self._read_key = read_key
-        self._keys: dict[bytes, str] = {}
+        self._keys: dict[bytes, tuple[Entry, str]] = {}
         self._named: set[str] = set()  # services, also those that are wrong and were complained about
 
     def read(self, root: yaml.Node | None) -> Rules:
@@ -126,7 +126,9 @@ class Reader:
         try:
             return duration.parse(text)
         except ValueError as error:
-            hint = f"did you mean {text}s?" if text.isdecimal() and text.strip("0") else duration.HINT
+            hint = (
+                f"did you mean {text}s?" if text.isascii() and text.isdecimal() and text.strip("0") else duration.HINT
+            )
             self._doc.complain(field.value, f"{field.name}: {error}", hint)
             return default
 
@@ -156,6 +158,11 @@ class Reader:
             client = self._client(entry)
             if client is not None:
                 clients[client.name] = client
+        for key, (field, what) in self._keys.items():
+            begin, _, end = key.rpartition(b" ")
+            if begin in self._keys and end.decode(errors="replace") in self._named:
+                hint = f"a knock for {end.decode()} with that key would look the same"
+                self._doc.complain(field.value, f"{what} is {self._keys[begin][1]} and a service", hint)
         return clients
 
     def _client(self, entry: Entry) -> Client | None:
@@ -189,7 +196,7 @@ class Reader:
             if name is None:
                 continue
             if name not in self._named:
-                hint = did_you_mean(name, tuple(sorted(self._named)))
+                hint = self._doc.did_you_mean(name, tuple(sorted(self._named)))
                 self._doc.complain(node, f'there is no service "{name}"', hint)
             elif name in allowed:
                 self._doc.complain(node, f'service "{name}" stands twice in {what}')
@@ -229,9 +236,10 @@ class Reader:
             self._doc.complain(field.value, f"{field.name} of {what} has more than one line")
             return False
         if key in self._keys:
-            self._doc.complain(field.value, f"{field.name} of {what} is {self._keys[key]} too", "every key must differ")
+            other = self._keys[key][1]
+            self._doc.complain(field.value, f"{field.name} of {what} is {other} too", "every key must differ")
             return False
-        self._keys[key] = f"{field.name} of {what}"
+        self._keys[key] = (field, f"{field.name} of {what}")
         if len(key) < GUESSABLE or key.lower() in _WELL_KNOWN or len(set(key)) < 6:
             hint = "anyone could guess it: make one with `openssl rand -hex 16`"
             self._doc.warn(field.value, f"{field.name} of {what} is easy to guess", hint)
@@ -257,7 +265,7 @@ class Reader:
     def _word(self, field: Entry, known: tuple[str, ...]) -> str | None:
         text = self._doc.text(field.value, field.name)
         if text is not None and text not in known:
-            self._doc.complain(field.value, f'{field.name} cannot be "{text}"', did_you_mean(text, known))
+            self._doc.complain(field.value, f'{field.name} cannot be "{text}"', self._doc.did_you_mean(text, known))
             return None
         return text
 
@@ -276,9 +284,7 @@ class Reader:
 
 
 def _port_hint(text: str) -> str:
-    if text.isdecimal():
-        return f"did you mean tcp/{text}?"
-    if re.fullmatch(r"\d+/(tcp|udp)", text.lower()):
-        number, _, transport = text.lower().partition("/")
-        return f"did you mean {transport}/{number}?"
+    number, _, transport = text.lower().partition("/")
+    if re.fullmatch(r"[1-9]\d{0,4}", number, re.ASCII) and int(number) <= 65535 and transport in ("", "tcp", "udp"):
+        return f"did you mean {transport or 'tcp'}/{number}?"
     return "write tcp/22 or udp/51820"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +20,27 @@ class ChangeLock:
     open there what the store calls closed.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, patience: float = 5.0) -> None:
         self._fd = _open(directory / "change.lock")
+        self._patience = patience
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Hold the lock; waits for whoever has it."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        """Hold the lock.
+
+        Raises:
+            StoreError: somebody else has held it for ``patience`` seconds.
+        """
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    hint = "another gatekeeper command hangs: `fuser` on change.lock in the state directory tells which"
+                    raise StoreError("the grants are locked by another process", hint) from None
+                time.sleep(0.005)
         try:
             yield
         finally:
@@ -33,6 +49,31 @@ class ChangeLock:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._fd)
+
+
+class NamespaceLock:
+    """Held by ``gatekeeper run``: chains and sets have the same names for all, so there is one in a network namespace.
+
+    An abstract Unix socket (unix(7)): it belongs to the network namespace, and ends with its process.
+    """
+
+    def __init__(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreError: another gatekeeper has it.
+        """
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._socket.bind("\0gatekeeper")
+        except OSError as error:
+            self._socket.close()
+            words = "another gatekeeper guards this machine (or network namespace) already"
+            raise StoreError(words, "stop it first; one can guard many services") from error
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        self._socket.close()
 
 
 class RunLock:
@@ -50,7 +91,7 @@ class RunLock:
         except BlockingIOError:
             pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
-            hint = "stop it first, or give this one a state directory (and queue and ports) of its own"
+            hint = "stop it first; one can guard many services"
             raise StoreError(f"gatekeeper runs on {directory} already (process {pid})", hint) from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

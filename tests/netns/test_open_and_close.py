@@ -12,7 +12,7 @@ import pytest
 from gatekeeper import cli
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, netns_argv
-from tests.netns.site import CLIENT, SERVER, SSH, UDP, WEB, Site, wait_until
+from tests.netns.site import CLIENT, SERVER, SSH, STRANGER, UDP, WEB, Site, wait_until
 
 
 def test_everything_is_closed_at_start(site: Site, version: int) -> None:
@@ -234,6 +234,21 @@ def test_knocks_and_loopback_leave_no_trace_in_connection_tracking(site: Site, v
     tracked = site.shell("conntrack", "-L", "-f", family)
     assert f"dport={SSH}" in tracked
     assert "dport=62201" not in tracked
+
+
+def test_a_knock_that_passes_through_keeps_its_address_translation(site: Site) -> None:
+    """A server that is also a router: its clients' knocks at other hosts are translated as before."""
+    site.shell("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    site.shell("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "stranger", "-j", "MASQUERADE")
+    with inside(site.stranger):
+        other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with other:
+        other.bind((STRANGER[4], 62201))
+        other.settimeout(2)
+        for start in (lambda: None, site.run):
+            start()
+            probe.send(site.client, STRANGER[4], b"open somewhere else")
+            assert other.recvfrom(100)[1][0] == "203.0.113.1"
 
 
 def test_foreign_connmark_bits_are_kept(site: Site, version: int) -> None:

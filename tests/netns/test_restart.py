@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
 
 from gatekeeper.demo import probe
+from gatekeeper.demo.network import netns_argv
+from gatekeeper.demo.server import gatekeeper_argv
 from gatekeeper.errors import GatekeeperError
 from tests.netns.site import SSH, Site, wait_until
 
@@ -117,12 +121,48 @@ def test_a_second_gatekeeper_on_one_state_directory_is_refused(site: Site) -> No
     assert running.process.poll() is None
 
 
-def test_a_second_gatekeeper_on_one_queue_is_refused(site: Site) -> None:
+def test_a_second_gatekeeper_in_one_network_namespace_is_refused(site: Site) -> None:
+    """Chains and sets have the same names for all: a second one would take the first one's away."""
     running = site.run()
     site.state = site.directory / "other-state"
+    site.write_rules("services: {other: {port: tcp/9}}\nfirewall: {queue: 9}\n")
     with pytest.raises(GatekeeperError) as failure:
         site.run()
-    assert f"queue 6220 is taken by process {running.process.pid}" in failure.value.message
+    assert "another gatekeeper guards this machine" in failure.value.message
+    assert running.process.poll() is None
+    assert site.stranger_connects(4) == "silent"
+
+
+def test_a_queue_that_another_program_has_is_refused(site: Site) -> None:
+    code = (
+        "from netfilterqueue import NetfilterQueue; q = NetfilterQueue(); q.bind(6220, print);"
+        "print('up', flush=True); input()"
+    )
+    argv = netns_argv(site.server, sys.executable, "-c", code)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"up\n"
+        with pytest.raises(GatekeeperError) as failure:
+            site.run()
+        other.kill()
+    assert f"queue 6220 is taken by process {other.pid}" in failure.value.message
+
+
+def test_a_log_that_nobody_reads_does_not_keep_it_from_stopping(site: Site, version: int) -> None:
+    """Nor from serving."""
+    argv = gatekeeper_argv("run", "--rules", str(site.rules), "--state-dir", str(site.state))
+    with subprocess.Popen(netns_argv(site.server, *argv), stderr=subprocess.PIPE) as process:
+        try:
+            wait_until(lambda: site.stranger_connects(version) == "silent", seconds=10)
+            for _ in range(1500):
+                site.knock(b"open_sesame", version)
+            wait_until(lambda: site.connect(version) == "open", seconds=10)
+            begin = time.monotonic()
+            process.terminate()
+            assert process.wait(timeout=5) == 0
+            assert time.monotonic() - begin < 1
+        finally:
+            process.kill()
 
 
 def test_the_state_is_private(site: Site) -> None:

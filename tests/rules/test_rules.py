@@ -139,11 +139,19 @@ BAD = [
     ("a: 1\n---\nb: 2", "2:1", "not YAML", None),
     ("a: &x [1]\nb: *x", "2:4", "aliases (*x) are not allowed", "write the value out"),
     ("a: !!python/object/apply:os.system [id]", "1:4", "the tag", "take the tag"),
+    (S + "clients: {a: {open: !!python/name:os.system k, services: [ssh]}}", "2:21", "the tag", None),
+    (S + "clients: {a: {open: k, services: !!set {ssh}}}", "2:34", "the tag", None),
+    (S + "clients: {a: {open: foo, close: foo ssh, services: [ssh]}}", "2:33", 'is open of client "a" and a', "same"),
+    ("# " + "é" * 12 + "\nservices:\n  \x01: x", "3:3", "the character '\\x01'", "take"),
+    ("services: {ssh: {port: 99999}}", "1:24", "is not a port", "write tcp/22"),
+    ("services: {ssh: {port: ٣}}", "1:24", "is not a port", "write tcp/22"),
+    ("services: {ssh: {port: tcp/22, ttl: 9999999999s}}", "1:37", "longer than ten years", None),
     ("a: !include x", "1:4", 'the tag "!include" is not allowed', None),
     ("[" * 5000, "1:17", "nested more than 16 levels deep", None),
     ("{a: " * 5000, "1:65", "nested more than 16 levels deep", None),
     (b"services: \xff", "1:11", "is not UTF-8", "save the file"),
     (b"services: {\x00}", "1:12", "not YAML", None),
+    ("# é\nservices: é".encode() + b"\xff", "2:12", "is not UTF-8", None),
 ]
 
 

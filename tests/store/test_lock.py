@@ -43,6 +43,16 @@ def test_no_directory_means_nobody_runs(tmp_path: Path) -> None:
     assert runner(tmp_path / "nowhere") is None
 
 
+def test_a_lock_that_is_never_let_go_is_an_error_in_the_end(tmp_path: Path) -> None:
+    holder, waiter = ChangeLock(tmp_path), ChangeLock(tmp_path, patience=0.05)
+    with holder(), pytest.raises(StoreError, match="locked by another process"), waiter():
+        pass
+    with waiter():
+        pass
+    holder.close()
+    waiter.close()
+
+
 def test_changes_wait_for_each_other(tmp_path: Path) -> None:
     """Two holders of two handles (as two processes have) never overlap."""
     inside = 0
