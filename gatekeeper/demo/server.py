@@ -52,7 +52,7 @@ class Gatekeeper:
         assert self.process.stderr is not None  # noqa: S101  (for the type checker: it is a pipe)
         for line in self.process.stderr:
             self.lines.append(line)
-            if line.rstrip().endswith("ready"):
+            if line.rstrip().endswith(" ready"):
                 self._ready.set()
 
     @property

@@ -68,7 +68,7 @@ class NamespaceLock:
             self._socket.bind("\0gatekeeper")
         except OSError as error:
             self._socket.close()
-            words = "another gatekeeper guards this machine (or network namespace) already"
+            words = "this machine (or network namespace) has another gatekeeper"
             raise StoreError(words, "stop it first; one can guard many services") from error
 
     def close(self) -> None:
