@@ -87,7 +87,7 @@ def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer, observer: obser
     local = ip_address("0.0.0.0" if address.version == 4 else "::")  # noqa: S104  (no binding: the address is not known)
     decision = gate.judge(Datagram(address, local, peer[1], one.getsockname()[1], payload), now=now)
     if decision.effect is None:
-        observer.note_refusal("would-refuse", decision, {"source": str(address), "bytes": len(payload)})
+        observer.would_refuse(decision, {"source": str(address), "bytes": len(payload)})
         return
     (outcome,) = enforcer.carry_out([decision.effect], now=now)
     observe.changed("would-open" if outcome.admitted else "would-close", outcome, now=now)

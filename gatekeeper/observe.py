@@ -53,19 +53,28 @@ class Observer:
 
     def refused(self, decision: Decision, raw: bytes) -> None:
         """Note a packet that was dropped."""
+        if not self._worth_a_line(decision):  # in a flood this is all that is done
+            return
         fields: dict[str, object] = {}
         header = triage(raw)
         if not isinstance(header, Reason):
             fields["source"] = str(ip_address(header.source))
             fields["port"] = f"{'udp' if header.protocol == 17 else 'tcp'}/{header.destination_port}"
-        self.note_refusal("refused", decision, fields)
+        self._log_refusal("refused", decision, fields)
 
-    def note_refusal(self, name: str, decision: Decision, fields: Mapping[str, object]) -> None:
-        """Count a refusal, and log it unless there have been too many of late."""
+    def would_refuse(self, decision: Decision, fields: Mapping[str, object]) -> None:
+        """Note a datagram that a dry run would not act on."""
+        if self._worth_a_line(decision):
+            self._log_refusal("would-refuse", decision, fields)
+
+    def _worth_a_line(self, decision: Decision) -> bool:
         self._counts[decision.reason] += 1
-        if not self._may_log():
-            self._unshown += 1
-            return
+        if self._may_log():
+            return True
+        self._unshown += 1
+        return False
+
+    def _log_refusal(self, name: str, decision: Decision, fields: Mapping[str, object]) -> None:
         words: dict[str, object] = {"reason": decision.reason.value}
         if decision.client:
             words["client"] = decision.client

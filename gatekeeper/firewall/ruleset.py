@@ -5,11 +5,11 @@ goes on to the host's own firewall in the filter table, which decides the rest.
 
 A packet for a protected port, in the order of its rules:
 
-1. from a granted source: its flow is marked, and it goes on;
-2. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
+1. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
    on. That connection tracking calls it ESTABLISHED would prove nothing: the server's own next packet
    makes a new entry for a flow that was cut, of which the client's packets are the reply; and a SYN on
    an entry that is still there can be a new connection;
+2. from a granted source: its flow is marked, and it goes on;
 3. anything else: to the queue, never with ``--queue-bypass``, so without a worker nobody gets in.
 
 What a protected port sends goes out to granted sources and on marked flows only. A reset goes out on
@@ -78,15 +78,14 @@ def _mangle(rules: Rules, version: int) -> Iterator[str]:
     for service in rules.services.values():
         member = f"-m set --match-set {set_name(service.name, version)}"
         arrives, leaves = _port(service, "dport"), _port(service, "sport")
-        yield f"-A {IN} {arrives} {member} src -g {PASS}"
         if service.keeps_established:
             known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
             yield f"-A {IN} {arrives} {known} -j RETURN"
+            yield f"-A {OUT} {leaves} -m connmark --mark {mark} -j RETURN"
+        yield f"-A {IN} {arrives} {member} src -g {PASS}"
         yield f"-A {IN} {arrives} {queue}"
         yield f"-A {OUT} {leaves} {member} dst -j RETURN"
-        if service.keeps_established:
-            yield f"-A {OUT} {leaves} -m connmark --mark {mark} -j RETURN"
-        elif service.transport is Transport.TCP:
+        if service.transport is Transport.TCP and not service.keeps_established:
             yield f"-A {OUT} {leaves} --tcp-flags RST RST -m connmark --mark {mark} -j RETURN"
         yield f"-A {OUT} {leaves} -j DROP"
 

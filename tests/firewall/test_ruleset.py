@@ -36,11 +36,11 @@ def test_nothing_bypasses_the_queue_and_nothing_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_service_is_passed_by_its_set_then_by_its_mark_then_queued(version: int) -> None:
+def test_a_service_is_passed_by_its_mark_then_by_its_set_then_queued(version: int) -> None:
     ssh = [line for line in chain(names.IN, version) if "--dport 22 " in line]
     assert ssh == [
-        f"-p tcp -m tcp --dport 22 -m set --match-set gatekeeper-{version}-ssh src -g GATEKEEPER-PASS",
         "-p tcp -m tcp --dport 22 ! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
+        f"-p tcp -m tcp --dport 22 -m set --match-set gatekeeper-{version}-ssh src -g GATEKEEPER-PASS",
         "-p tcp -m tcp --dport 22 -j NFQUEUE --queue-num 7",
     ]
 

@@ -116,6 +116,11 @@ class Site:
         assert done.returncode == 0, f"{argv}: {done.stderr}"
         return done.stdout
 
+    def sysctl(self, name: str, value: int) -> None:
+        """Set a sysctl of the server's."""
+        with inside(self.server):
+            Path("/proc/sys", *name.split(".")).write_text(str(value))
+
     def spread_packets_over_two_cpus(self) -> None:
         """Switch RPS on for what arrives at the server, in the sysfs of its namespace."""
         sysfs = self.directory / "sysfs"

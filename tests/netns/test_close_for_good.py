@@ -56,7 +56,7 @@ def test_a_kept_flow_admits_no_new_connection(site: Site, version: int) -> None:
     flow stays ESTABLISHED or closing in connection tracking, with our mark.
     """
     site.write_rules(SHORT)
-    site.shell("sysctl", "-qw", "net.ipv4.tcp_fin_timeout=1")
+    site.sysctl("net.ipv4.tcp_fin_timeout", 1)
     site.run()
     stream = site.stream(version, knock=b"open_sesame")
     stream.recv(100)

@@ -238,7 +238,7 @@ def test_knocks_and_loopback_leave_no_trace_in_connection_tracking(site: Site, v
 
 def test_a_knock_that_passes_through_keeps_its_address_translation(site: Site) -> None:
     """A server that is also a router: its clients' knocks at other hosts are translated as before."""
-    site.shell("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    site.sysctl("net.ipv4.ip_forward", 1)
     site.shell("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "stranger", "-j", "MASQUERADE")
     with inside(site.stranger):
         other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
