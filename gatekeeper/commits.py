@@ -109,8 +109,6 @@ class Commits(threading.Thread):
             outcome = Outcome(error=error.message)
             self._expire_after = time.monotonic() + _TICK
         observe.changed("expired", outcome, now=now)
-        if not outcome.ended and outcome.error is None:  # the store knows better than the allowlist
-            self._expire_after = time.monotonic() + _TICK
 
     def _look_around(self, *, at_once: bool = False) -> None:
         if time.monotonic() - self._looked < _TICK and not at_once:

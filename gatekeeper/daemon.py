@@ -78,8 +78,9 @@ def _run(the_rules: Rules, state_dir: Path) -> None:
     commits.stop(patience=_STOP_PATIENCE)
     if failures:
         raise failures[0]
-    store.close()
-    backend.close()
+    if not commits.is_alive():  # otherwise the disk or a lock holds it up, and both end with the process
+        store.close()
+        backend.close()
     observe.message("stopped; the ruleset stays: closed stays closed, open stays open until its time is up")
 
 

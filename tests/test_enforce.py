@@ -200,6 +200,14 @@ def test_what_others_did_a_moment_ago_counts_in_the_next_change(
     assert kernel.spare(ip_address("192.0.2.7"))
 
 
+def test_what_expired_here_and_is_not_in_the_store_is_forgotten(enforcer: Enforcer, store: SqliteStore) -> None:
+    """Otherwise the next expiry would stay in the past, and be asked for without a pause."""
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+    store.forget([grant()])
+    enforcer.expire(now=NOW + 60)
+    assert enforcer.allowlist.next_expiry() is None
+
+
 def test_a_close_cuts_also_when_nothing_is_granted_any_more(enforcer: Enforcer, kernel: Recorder) -> None:
     """What was kept when its grant ended by time is open still."""
     enforcer.carry_out([Revoke(HOME, "laptop", ("ssh", "web"))], now=NOW)
