@@ -28,6 +28,7 @@ from gatekeeper.packet import triage
 _LOG = logging.getLogger("gatekeeper")
 _REFUSALS_PER_SECOND = 2.0
 _REFUSALS_AT_ONCE = 20.0
+_GRANTS_AT_ONCE = 100
 _QUEUED_LINES = 10_000
 _LAST_LINES = 0.3
 """Seconds that an exit waits for the last lines to be read."""
@@ -104,9 +105,13 @@ class Observer:
 
 
 def changed(name: str, outcome: Outcome, *, now: float) -> None:
-    """Log a change of the grants: a line for each, and one for what the kernel refused."""
-    for grant in (*outcome.admitted, *outcome.ended):
-        event(name, grant_fields(grant, now=now))
+    """Log a change of the grants: a line for each (a sum, if there are many), and one for what was refused."""
+    grants = (*outcome.admitted, *outcome.ended)
+    if len(grants) > _GRANTS_AT_ONCE:
+        event(name, {"grants": len(grants)})
+    else:
+        for grant in grants:
+            event(name, grant_fields(grant, now=now))
     if outcome.cut:
         event("cut", {"connections": outcome.cut})
     if outcome.error is not None:

@@ -106,6 +106,14 @@ def test_every_grant_of_an_outcome_has_its_line(lines: Lines) -> None:
     ]
 
 
+@pytest.mark.parametrize("style", ["text"])
+def test_thousands_of_grants_make_one_line(lines: Lines) -> None:
+    grants = tuple(Grant(ip_network((n, 32)), "ssh", "laptop", 160.0) for n in range(5000))
+    observe.changed("restored", Outcome(admitted=grants), now=100.0)
+    (line,) = lines()
+    assert line.endswith(" info restored grants=5000")
+
+
 def test_a_reader_that_does_not_read_stops_nobody() -> None:
     """When lines cannot leave, lines are lost: the caller never waits."""
     lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
