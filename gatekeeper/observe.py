@@ -187,33 +187,26 @@ class _Patient(logging.handlers.QueueHandler):
             pass
 
 
-class _Writer(logging.Handler):
-    """Writes whole lines to standard error, without locks or buffers that an exit would have to wait for."""
-
-    def createLock(self) -> None:  # noqa: N802  (logging's name)
-        self.lock = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        left = (self.format(record) + "\n").encode(errors="backslashreplace")
-        while left:
-            left = left[os.write(sys.stderr.fileno(), left) :]
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
-        """Do nothing: where a line cannot be written, nor can a complaint about it."""
-
-
 class LogThread:
-    """Writes the lines that are handed over, until ``stop``."""
+    """Writes the lines that are handed over to standard error, until ``stop``.
 
-    def __init__(self, lines: queue.Queue[logging.LogRecord | None], writer: logging.Handler) -> None:
+    Straight to the file, without locks or buffers that an exit would have to wait for.
+    """
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord | None], form: logging.Formatter) -> None:
         self._lines = lines
-        self._writer = writer
+        self._form = form
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
     def _write(self) -> None:
         while (record := self._lines.get()) is not None:
-            self._writer.handle(record)
+            left = (self._form.format(record) + "\n").encode(errors="backslashreplace")
+            try:
+                while left:
+                    left = left[os.write(sys.stderr.fileno(), left) :]
+            except OSError:  # where a line cannot be written, nor can a complaint about it
+                continue
 
     def stop(self) -> None:
         """Write the rest and end; but do not wait for a reader that does not read."""
@@ -229,10 +222,8 @@ class LogThread:
 
 def start_logging(style: str) -> LogThread:
     """Send log lines to standard error as ``text`` or ``json``. ``stop()`` of what is returned writes the rest."""
-    writer = _Writer()
-    writer.setFormatter(_Json() if style == "json" else _Text())
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     _LOG.handlers = [_Patient(lines)]
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
-    return LogThread(lines, writer)
+    return LogThread(lines, _Json() if style == "json" else _Text())
