@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from gatekeeper.demo.network import inside
 
 KNOCK_PORT = 62201
+_SCANNED_AT_ONCE = 256  # a user's limit of open files is 1,024 in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +80,35 @@ def send(namespace: str, address: str, payload: bytes, *, port: int = KNOCK_PORT
 
 
 def scan(namespace: str, address: str, ports: Sequence[int], *, timeout: float) -> dict[int, str]:
-    """Try to connect to many ports at once; say for each how it ended (as ``Attempt.result``)."""
-    family = family_of(address)
+    """Try to connect to many ports, some hundred at once; say for each how it ended (as ``Attempt.result``)."""
+    results: dict[int, str] = {}
+    for first in range(0, len(ports), _SCANNED_AT_ONCE):
+        results |= _scan(namespace, address, ports[first : first + _SCANNED_AT_ONCE], timeout)
+    return results
+
+
+def _scan(namespace: str, address: str, ports: Sequence[int], timeout: float) -> dict[int, str]:
     results = dict.fromkeys(ports, "silent")
-    waiting: dict[int, tuple[int, socket.socket]] = {}
-    poller = select.epoll()
-    with inside(namespace):
-        for port in ports:
-            one = socket.socket(family, socket.SOCK_STREAM)
-            one.settimeout(0)
-            error = one.connect_ex((address, port))
-            if error == errno.EINPROGRESS:
-                waiting[one.fileno()] = (port, one)
-                poller.register(one.fileno(), select.EPOLLOUT)
-            else:
-                results[port] = "open" if error == 0 else "refused"
-                one.close()
-    deadline = time.monotonic() + timeout
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for fd, _ in poller.poll(left):
-            port, one = waiting.pop(fd)
-            error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            results[port] = "open" if error == 0 else "refused"
-            poller.unregister(fd)
-            one.close()
-    poller.close()
-    for _, one in waiting.values():
-        one.close()
+    waiting: dict[int, int] = {}
+    with contextlib.ExitStack() as stack:
+        poller = stack.enter_context(select.epoll())
+        sockets: dict[int, socket.socket] = {}
+        with inside(namespace):
+            for port in ports:
+                one = stack.enter_context(socket.socket(family_of(address), socket.SOCK_STREAM))
+                one.settimeout(0)
+                error = one.connect_ex((address, port))
+                if error == errno.EINPROGRESS:
+                    waiting[one.fileno()], sockets[one.fileno()] = port, one
+                    poller.register(one.fileno(), select.EPOLLOUT)
+                else:
+                    results[port] = "open" if error == 0 else "refused"
+        deadline = time.monotonic() + timeout
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for fd, _ in poller.poll(left):
+                error = sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                results[waiting.pop(fd)] = "open" if error == 0 else "refused"
+                poller.unregister(fd)
     return results
 
 

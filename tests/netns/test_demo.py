@@ -45,8 +45,9 @@ def untouched() -> Iterator[None]:
 
 @pytest.mark.usefixtures("untouched")
 def test_the_demo_shows_everything_going_as_it_should() -> None:
+    limited = ["prlimit", "--nofile=1024"]  # as many open files as a user may have
     done = subprocess.run(
-        gatekeeper_argv("demo", "--show-rules"), capture_output=True, text=True, check=False, timeout=60
+        [*limited, *gatekeeper_argv("demo", "--show-rules")], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "open at the first SYN" in done.stdout
