@@ -1,8 +1,8 @@
 """``gatekeeper run``: puts everything in place, in the order that never opens, and takes nothing down.
 
-1. rules.yaml is read: with a bad file nothing is touched.
+1. rules.yaml is read, and no other gatekeeper may be here: otherwise nothing is touched.
 2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next.
-3. The store is opened and the grants are restored.
+3. The state directory is taken, the store is opened and the grants are restored.
 4. The queue is bound, and the line that ends in ``ready`` is logged.
 
 When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
@@ -45,16 +45,16 @@ def run(rules_file: Path, state_dir: Path) -> None:
     observe.warnings(problems)
     _require_net_admin()
     with contextlib.ExitStack() as locks:
-        locks.enter_context(contextlib.closing(RunLock(state_dir)))
         locks.enter_context(contextlib.closing(NamespaceLock()))
-        _run(the_rules, state_dir)
+        _refuse_taken_queue(the_rules.firewall.queue)
+        queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
+        backend = IpsetBackend()
+        variant = backend.load(the_rules)
+        locks.enter_context(contextlib.closing(RunLock(state_dir)))
+        _serve(the_rules, state_dir, backend, queue, variant)
 
 
-def _run(the_rules: Rules, state_dir: Path) -> None:
-    _refuse_taken_queue(the_rules.firewall.queue)
-    queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
-    backend = IpsetBackend()
-    variant = backend.load(the_rules)
+def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: NetfilterQueue, variant: str) -> None:
     store = SqliteStore(state_dir)
     enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
     _restore(enforcer)

@@ -10,7 +10,7 @@ import pytest
 
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import netns_argv
-from gatekeeper.demo.server import gatekeeper_argv
+from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from gatekeeper.errors import GatekeeperError
 from tests.netns.site import SSH, Site, wait_until
 
@@ -113,10 +113,20 @@ def test_bad_rules_change_nothing(site: Site) -> None:
     assert site.connect(4) == "open"
 
 
-def test_a_second_gatekeeper_on_one_state_directory_is_refused(site: Site) -> None:
-    running = site.run()
+def test_a_state_directory_that_cannot_be_used_leaves_the_port_closed(site: Site, version: int) -> None:
+    """On a fresh start too, when there was no ruleset before."""
+    site.state.write_text("not a folder")
     with pytest.raises(GatekeeperError) as failure:
         site.run()
+    assert "gatekeeper: error: cannot write" in failure.value.message
+    assert site.connect(version) == "silent"
+
+
+def test_a_second_gatekeeper_on_one_state_directory_is_refused(site: Site) -> None:
+    """Also from another network namespace."""
+    running = site.run()
+    with pytest.raises(GatekeeperError) as failure:
+        Gatekeeper(site.client, site.rules, site.state)
     assert f"(process {running.process.pid})" in failure.value.message
     assert running.process.poll() is None
 
