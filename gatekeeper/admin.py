@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gatekeeper import rules as rules_file
 from gatekeeper.enforce import Enforcer
-from gatekeeper.errors import FirewallError, UsageError
+from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, names, tools
 from gatekeeper.firewall.kernel import IpsetBackend
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, lies_in, show_source
@@ -73,7 +73,13 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
     services = None if name is None else (_service(the_rules, name).name,)
     now = time.time()
     with _enforcer(the_rules, state_dir) as enforcer:
-        (outcome,) = enforcer.carry_out([Revoke(source, None, services)], now=now)
+        effect = Revoke(source, None, services)
+        try:
+            (outcome,) = enforcer.carry_out([effect], now=now)
+        except StoreError as error:
+            enforcer.close_unsaved(effect, now=now)
+            words = f"closed in the kernel, but a restart would open it again: {error.message}"
+            raise StoreError(words, error.hint) from error
     with contextlib.closing(SqliteStore(state_dir)) as store:
         covering = [
             one

@@ -133,7 +133,7 @@ def _grant(options: argparse.Namespace) -> int:
     print(f"granted {grant.service} to {show_source(grant.source)} {end}")
     if error is not None:
         print(f"gatekeeper: warning: stored, but not in the kernel yet: {error}", file=sys.stderr)
-        print("gatekeeper: hint: it takes effect when `gatekeeper run` starts", file=sys.stderr)
+        print("gatekeeper: hint: `gatekeeper run` puts it there when it starts", file=sys.stderr)
     return 0
 
 

@@ -28,7 +28,7 @@ from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.model import Outcome, Rules
 from gatekeeper.packet import warm_up
-from gatekeeper.store.lock import ChangeLock, NamespaceLock, RunLock
+from gatekeeper.store.lock import ChangeLock, RunLock
 from gatekeeper.store.sqlite import SqliteStore
 from gatekeeper.worker import Worker, queue_owner
 
@@ -45,12 +45,12 @@ def run(rules_file: Path, state_dir: Path) -> None:
     observe.warnings(problems)
     _require_net_admin()
     with contextlib.ExitStack() as locks:
-        locks.enter_context(contextlib.closing(NamespaceLock()))
+        locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
         queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
         backend = IpsetBackend()
         variant = backend.load(the_rules)
-        locks.enter_context(contextlib.closing(RunLock(state_dir)))
+        locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
         _serve(the_rules, state_dir, backend, queue, variant)
 
 

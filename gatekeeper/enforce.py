@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from gatekeeper.allowlist import Allowlist
-from gatekeeper.errors import GatekeeperError
+from gatekeeper.errors import GatekeeperError, StoreError
 from gatekeeper.model import BY_HAND, Address, Backend, Effect, Grant, Outcome, Revoke, Rules, Source, Store
 
 _EXPIRE_AT_ONCE = 100
@@ -58,8 +58,10 @@ class Enforcer:
             kept = [grant for grant in live if self._is_in_rules(grant)]
             self._backend.replace(self._members(kept, now))
             self.allowlist.replace(kept)
-            cut = self._cut_grants(self._cut_by_time(expired), now) + self._cut_grants(orphans, now)
-        return Outcome(admitted=tuple(kept), ended=(*expired, *orphans), cut=cut)
+            cut = self._cut_grants([*self._cut_by_time(expired), *orphans], now)
+            errors: list[str] = []
+            cut += self._settle_cuts(now, errors)
+        return Outcome(admitted=tuple(kept), ended=(*expired, *orphans), cut=cut, error="; ".join(errors) or None)
 
     def load(self, *, now: float) -> None:
         """Learn the live grants from the store, without telling the kernel anything."""
@@ -74,10 +76,11 @@ class Enforcer:
         with self._lock():
             self._catch_up(now)
             earlier = len(self._unsaved)
-            all_effects = [*self._unsaved, *effects]
-            outcomes = self._store.commit(all_effects, now=now)
-            self._unsaved.clear()
-            return self._finish(all_effects, outcomes, now)[earlier:]
+            outcomes = self._store.commit([*self._unsaved, *effects], now=now)
+            if self._unsaved:
+                self._unsaved.clear()
+                self._catch_up(now)  # it had to wait for them
+            return self._finish(outcomes, now)[earlier:]
 
     def close_unsaved(self, effect: Revoke, *, now: float) -> Outcome:
         """Close in the kernel what the store cannot take note of now; it is told as soon as it listens.
@@ -90,6 +93,11 @@ class Enforcer:
         errors = self._project(outcome, now, matching=self.allowlist.matching)
         cut = self._try_cut(self._revoked(effect), now, errors)
         return replace(outcome, cut=cut, error="; ".join(errors) or None)
+
+    @property
+    def unsaved(self) -> Sequence[Revoke]:
+        """The closes that the store has not taken yet."""
+        return self._unsaved
 
     def expire(self, *, now: float) -> Outcome:
         """End grants whose time is up, some at a time, so that knocks need not wait for a crowd.
@@ -123,25 +131,20 @@ class Enforcer:
         self._is_behind = False
         still = {(one.service, one.source, one.client) for one in after}
         gone = [one for one in before - after if (one.service, one.source, one.client) not in still]
-        outcome = Outcome(admitted=tuple(after - before), ended=tuple(gone))
-        errors = self._project(outcome, now)
-        cut = self._try_cut(gone, now, errors)
-        return replace(outcome, cut=cut, error="; ".join(errors) or None)
+        (outcome,) = self._finish([Outcome(admitted=tuple(after - before), ended=tuple(gone))], now)
+        return outcome
 
-    def _finish(self, effects: Sequence[Effect], outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
+    def _finish(self, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
         """Project each outcome, then cut for all of them together: it costs the same for one and for many."""
         finished: list[Outcome] = []
         for outcome in outcomes:
             errors = self._project(outcome, now)
             finished.append(replace(outcome, error="; ".join(errors) or None))
-        revokes = [number for number, effect in enumerate(effects) if isinstance(effect, Revoke)]
-        if revokes:
+        if finished:
             errors = []
-            gone = [one for effect in effects if isinstance(effect, Revoke) for one in self._revoked(effect)]
-            cut = self._try_cut(gone, now, errors)
-            last = finished[revokes[-1]]
-            words = "; ".join([*([last.error] if last.error else []), *errors])
-            finished[revokes[-1]] = replace(last, cut=cut, error=words or None)
+            cut = self._settle_cuts(now, errors)
+            words = "; ".join([*([finished[-1].error] if finished[-1].error else []), *errors])
+            finished[-1] = replace(finished[-1], cut=cut, error=words or None)
         return finished
 
     def _project(self, outcome: Outcome, now: float, *, matching: Matching | None = None) -> list[str]:
@@ -151,21 +154,42 @@ class Enforcer:
         for grant in outcome.admitted:
             self.allowlist.admit(grant)
         errors: list[str] = []
+        ended = {(one.service, one.source) for one in outcome.ended}
         for service, source in dict.fromkeys((g.service, g.source) for g in outcome.admitted + outcome.ended):
             try:
-                grants = (matching or self._store.matching)(service, source, now=now)
-                if service not in self._rules.services:
-                    self._backend.remove(service, source)
-                    errors.append(f"these rules have no service {service}: what is open there was not cut")
-                elif grants:
+                grants = (
+                    self._matching(service, source, now) if matching is None else matching(service, source, now=now)
+                )
+                if grants and service in self._rules.services:
                     self._backend.put(service, source, timeout=_time_left(grants, now))
-                else:
+                elif not grants:
                     self._backend.remove(service, source)
+                if (service, source) in ended and service not in self._rules.services:
+                    errors.append(f"these rules have no service {service}: what is open there was not cut")
             except GatekeeperError as error:  # go on: what can be closed is closed
                 errors.append(error.message)
         return errors
 
+    def _matching(self, service: str, source: Source, now: float) -> Sequence[Grant]:
+        try:
+            return self._store.matching(service, source, now=now)
+        except StoreError:  # committed, and now unreadable: the allowlist has been told already
+            return self.allowlist.matching(service, source, now=now)
+
     # -- cutting what is open
+
+    def _settle_cuts(self, now: float, errors: list[str]) -> int:
+        """Cut what the store says is owed: by these revokes, or by those of a process that died in between."""
+        try:
+            owed = self._store.owed_cuts()
+            if not owed:
+                return 0
+            cut = self._cut_grants([one for effect in owed for one in self._revoked(effect)], now)
+            self._store.settle_cuts(owed)
+        except GatekeeperError as error:
+            errors.append(error.message)
+            return 0
+        return cut
 
     def _revoked(self, effect: Revoke) -> list[Grant]:
         """Stand-ins for all that a revoke may cut: also what was kept when its grant ended by time."""

@@ -234,6 +234,12 @@ class Store(Protocol):
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""
 
+    def owed_cuts(self) -> list[Revoke]:
+        """The revokes, of any process, whose cuts have not been settled."""
+
+    def settle_cuts(self, cuts: Sequence[Revoke]) -> None:
+        """Note that these have been carried out."""
+
     def add_counts(self, counts: Mapping[str, int]) -> None:
         """Add to the counters that outlive a restart."""
 

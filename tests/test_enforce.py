@@ -185,7 +185,7 @@ def test_changes_by_others_reach_the_allowlist_and_the_kernel(
     outcome = enforcer.catch_up(now=NOW)
     assert outcome.ended == (grant(),)
     assert kernel.members == {("web", HOME): 90}
-    assert kernel.cuts == [("ssh", HOME)]
+    assert kernel.cuts == [("ssh", HOME)], "which the other process owed"
     assert enforcer.catch_up(now=NOW).admitted == ()
 
 
@@ -271,3 +271,36 @@ def test_every_change_holds_the_lock(store: SqliteStore, kernel: Recorder) -> No
     enforcer.carry_out([Admit((grant(),))], now=NOW)
     enforcer.expire(now=NOW)
     assert len(held) == 3
+
+
+def test_a_cut_that_a_killed_process_owed_is_made_at_the_next_start(store: SqliteStore, kernel: Recorder) -> None:
+    """Killed between the commit and the kernel: the store still knows that something is to be cut."""
+    store.commit([Admit((grant(),)), Revoke(HOME, "laptop", ("ssh",))], now=NOW)
+    Enforcer(RULES, store, kernel, lock=contextlib.nullcontext).restore(now=NOW)
+    assert kernel.cuts == [("ssh", HOME)]
+    assert store.owed_cuts() == []
+
+
+def test_a_cut_that_fails_stays_owed(enforcer: Enforcer, kernel: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise FirewallError("no sock_diag")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(kernel, "cut", refuse)
+        (outcome,) = enforcer.carry_out([Revoke(HOME)], now=NOW)
+        assert outcome.error == "no sock_diag"
+    enforcer.carry_out([Admit((grant("ssh", "desk", source=ip_network("192.0.2.9")),))], now=NOW)
+    assert ("ssh", HOME) in kernel.cuts
+
+
+def test_a_close_works_when_the_store_fails_after_its_commit(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+
+    def fail(*_: object, **__: object) -> list[Grant]:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(store, "matching", fail)
+    enforcer.carry_out([Revoke(HOME)], now=NOW)
+    assert kernel.members == {}

@@ -19,7 +19,8 @@ class Interrupts:
         self._came = False
 
     def __enter__(self) -> Self:
-        self._before = {name: signal.signal(name, self._on_signal) for name in _SIGNALS}
+        mine = [name for name in _SIGNALS if signal.getsignal(name) is not signal.SIG_IGN]  # nohup
+        self._before = {name: signal.signal(name, self._on_signal) for name in mine}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -126,6 +126,11 @@ def netns_argv(name: str, *argv: str) -> list[str]:
     return ["nsenter", f"--net={_RUN / name}", *argv]
 
 
+def mortal_argv(*argv: str) -> list[str]:
+    """Build the command line of a program that is ended when we are (prctl(2), PR_SET_PDEATHSIG)."""
+    return ["setpriv", "--pdeathsig", "TERM", *argv]
+
+
 @contextlib.contextmanager
 def inside(name: str) -> Iterator[None]:
     """Make this thread's new sockets belong to a namespace (setns(2)); sockets keep it for life."""

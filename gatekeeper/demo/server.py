@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gatekeeper.demo.network import netns_argv
+from gatekeeper.demo.network import mortal_argv, netns_argv
 from gatekeeper.errors import GatekeeperError
 
 _PATIENCE = 20.0
@@ -32,7 +32,7 @@ class Gatekeeper:
         self._ready = threading.Event()
         argv = gatekeeper_argv("run", "--rules", str(rules), "--state-dir", str(state_dir), *options)
         self.process = subprocess.Popen(
-            netns_argv(namespace, *argv),
+            mortal_argv(*netns_argv(namespace, *argv)),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

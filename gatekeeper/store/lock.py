@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from gatekeeper.errors import StoreError
+
+_LOCKS = Path("/run/gatekeeper")
+_GLANCE = 0.5
+"""Seconds for which a lock may be held by somebody who only looks whether it is."""
 
 
 class ChangeLock:
@@ -51,50 +54,46 @@ class ChangeLock:
         os.close(self._fd)
 
 
-class NamespaceLock:
-    """Held by ``gatekeeper run``: chains and sets have the same names for all, so there is one in a network namespace.
-
-    An abstract Unix socket (unix(7)): it belongs to the network namespace, and ends with its process.
-    """
-
-    def __init__(self) -> None:
-        """Take the lock.
-
-        Raises:
-            StoreError: another gatekeeper has it.
-        """
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            self._socket.bind("\0gatekeeper")
-        except OSError as error:
-            self._socket.close()
-            words = "this machine (or network namespace) has another gatekeeper"
-            raise StoreError(words, "stop it first; one can guard many services") from error
-
-    def close(self) -> None:
-        """Let go of the lock."""
-        self._socket.close()
-
-
 class RunLock:
     """Held by ``gatekeeper run`` for as long as it lives; the file has its process number."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the lock.
+    def __init__(self, path: Path, words: str) -> None:
+        """Take the lock; ``words`` say what is taken, should somebody else have it.
 
         Raises:
-            StoreError: another gatekeeper has it, or the directory cannot be written.
+            StoreError: another gatekeeper has it, or the file cannot be written.
         """
-        self._fd = _open(directory / "run.lock")
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            hint = "stop it first; one can guard many services"
-            raise StoreError(f"gatekeeper runs on {directory} already (process {pid})", hint) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = _open(path)
+        deadline = time.monotonic() + _GLANCE
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:  # `gatekeeper status` may just be looking
+                    time.sleep(0.01)
+                    continue
+                pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+                os.close(self._fd)
+                hint = "stop it first; one can guard many services"
+                raise StoreError(f"{words} (process {pid})", hint) from None
+        with contextlib.suppress(OSError):  # a full disk: the number is for people, the lock is what counts
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    @classmethod
+    def of_state(cls, directory: Path) -> RunLock:
+        """Lock a state directory."""
+        return cls(directory / "run.lock", f"another gatekeeper uses {directory}")
+
+    @classmethod
+    def of_namespace(cls) -> RunLock:
+        """Lock this network namespace: chains and sets have the same names for all, so there can be one.
+
+        In a folder of root's, for what any user could hold, any user could keep the door from closing with.
+        """
+        number = Path("/proc/self/ns/net").stat().st_ino
+        return cls(_LOCKS / f"netns-{number}.lock", "another gatekeeper guards this machine or network namespace")
 
     def close(self) -> None:
         """Let go of the lock."""

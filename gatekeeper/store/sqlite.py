@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS grants (
     PRIMARY KEY (version, first, last, service, client)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS grants_by_end ON grants (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the kernel yet
+    source TEXT NOT NULL,
+    services TEXT NOT NULL,         -- separated by spaces; empty: all
+    PRIMARY KEY (source, services)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 """
 _COLUMNS = "source, service, client, expires_at"
@@ -108,7 +113,26 @@ class SqliteStore:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)
         found = [grant for grant in map(_grant, rows) if effect.services is None or grant.service in effect.services]
         self._delete(found)
+        owed = (str(effect.source), " ".join(effect.services or ()))
+        self._db.execute("INSERT OR IGNORE INTO owed_cuts VALUES (?, ?)", owed)
         return found
+
+    def owed_cuts(self) -> list[Revoke]:
+        """The revokes, of any process, whose cuts have not been settled."""
+        with self._errors():
+            rows = self._db.execute("SELECT source, services FROM owed_cuts").fetchall()
+            return [
+                Revoke(ip_network(source), None, tuple(services.split()) if services else None)
+                for source, services in rows
+            ]
+
+    def settle_cuts(self, cuts: Sequence[Revoke]) -> None:
+        """Note that these have been carried out."""
+        with self._transaction():
+            self._db.executemany(
+                "DELETE FROM owed_cuts WHERE source = ? AND services = ?",
+                [(str(cut.source), " ".join(cut.services or ())) for cut in cuts],
+            )
 
     def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
         """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""

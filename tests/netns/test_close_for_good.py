@@ -176,6 +176,9 @@ def test_a_full_disk_does_not_keep_a_door_open(site: Site, version: int) -> None
             assert probe.until_end(stream, timeout=1) is not None
             assert site.connect(version) == "silent"
             wait_until(lambda: "is full" in running.log)
+            done = site.command("revoke", CLIENT[version])
+            assert done.returncode == 1
+            assert "closed in the kernel, but a restart would open it again" in done.stderr
             site.knock(b"open_sesame", version)
             assert site.connect(version) == "silent"
             filler.unlink()
@@ -197,3 +200,14 @@ def test_a_close_by_knock_spares_what_a_grant_by_hand_covers(site: Site) -> None
         site.knock(b"close_sesame", 4)
         assert probe.until_end(stream, timeout=0.5) is None
     assert site.connect(4, port=WEB) == "silent"
+
+
+def test_a_close_cuts_also_when_an_open_is_right_behind_it(site: Site, version: int) -> None:
+    """The new grant lets in what is new: it does not spare what the close was for."""
+    site.run()
+    for _ in range(10):
+        with site.stream(version, knock=b"open_sesame") as stream:
+            site.knock(b"close_sesame", version)
+            site.knock(b"open_sesame", version)
+            assert probe.until_end(stream, timeout=1) is not None
+            wait_until(lambda: site.connect(version, timeout=0.3) == "open")

@@ -138,7 +138,7 @@ def test_a_second_gatekeeper_in_one_network_namespace_is_refused(site: Site) -> 
     site.write_rules("services: {other: {port: tcp/9}}\nfirewall: {queue: 9}\n")
     with pytest.raises(GatekeeperError) as failure:
         site.run()
-    assert "this machine (or network namespace) has another gatekeeper" in failure.value.message
+    assert f"guards this machine or network namespace (process {running.process.pid})" in failure.value.message
     assert running.process.poll() is None
     assert site.stranger_connects(4) == "silent"
 

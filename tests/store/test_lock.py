@@ -15,19 +15,19 @@ from gatekeeper.store.lock import ChangeLock, RunLock, runner
 
 
 def test_a_second_run_is_refused_and_told_by_whom(tmp_path: Path) -> None:
-    first = RunLock(tmp_path)
-    with pytest.raises(StoreError, match=rf"already \(process {os.getpid()}\)"):
-        RunLock(tmp_path)
+    first = RunLock.of_state(tmp_path)
+    with pytest.raises(StoreError, match=rf"another gatekeeper uses .* \(process {os.getpid()}\)"):
+        RunLock.of_state(tmp_path)
     assert runner(tmp_path) == os.getpid()
     first.close()
     assert runner(tmp_path) is None
-    RunLock(tmp_path).close()
+    RunLock.of_state(tmp_path).close()
 
 
 def test_a_lock_ends_with_its_process_however_it_dies(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from gatekeeper.store.lock import RunLock;"
-        "lock = RunLock(pathlib.Path(sys.argv[1])); print('up', flush=True); sys.stdin.read()"
+        "lock = RunLock.of_state(pathlib.Path(sys.argv[1])); print('up', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -113,6 +113,20 @@ def test_forgetting_takes_out_what_it_is_told(store: Store) -> None:
     assert live(store) == {grant("192.0.2.8")}
 
 
+def test_a_revoke_owes_a_cut_until_it_is_settled(open_store: Callable[[], Store]) -> None:
+    """Also after a restart, and also when there was nothing to revoke."""
+    first = open_store()
+    revokes = [Revoke(ip_network("192.0.2.7"), "laptop", ("ssh", "web")), Revoke(ip_network("2001:db8::/64"))]
+    first.commit(revokes, now=NOW)
+    first.commit(revokes, now=NOW)
+    first.close()
+    again = open_store()
+    owed = [Revoke(ip_network("192.0.2.7"), None, ("ssh", "web")), Revoke(ip_network("2001:db8::/64"))]
+    assert sorted(again.owed_cuts(), key=str) == sorted(owed, key=str)
+    again.settle_cuts(owed[:1])
+    assert again.owed_cuts() == owed[1:]
+
+
 def test_counters_add_up_over_restarts(open_store: Callable[[], Store]) -> None:
     first = open_store()
     first.add_counts({"opened": 2, "closed": 1})
