@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,13 +71,26 @@ def test_the_demo_cleans_up_when_it_is_interrupted(name: str, delay: float) -> N
     assert "Traceback" not in errors
 
 
-_NO_RIGHTS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"]
+_OWNER = Path(__file__).stat()
+"""Whose checkout this is: the user who tries things without sudo (or root, without a single capability)."""
+_NO_RIGHTS = [
+    *("setpriv", f"--reuid={_OWNER.st_uid}", f"--regid={_OWNER.st_gid}", "--clear-groups"),
+    *("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"),
+]
 
 
-def test_a_dry_run_needs_no_rights_and_touches_no_firewall(tmp_path: Path) -> None:
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Make a folder of that user's."""
+    with tempfile.TemporaryDirectory() as made:
+        os.chown(made, _OWNER.st_uid, _OWNER.st_gid)
+        yield Path(made)
+
+
+def test_a_dry_run_needs_no_rights_and_touches_no_firewall(home: Path) -> None:
     """Without a single capability, and without a word about where its state should be: it logs what it would do."""
     before = _host_firewall()
-    rules = tmp_path / "rules.yaml"
+    rules = home / "rules.yaml"
     rules.write_text(
         "services: {ssh: {port: tcp/22, ttl: 1s}}\nknock: {port: udp/62999}\n"
         "clients: {laptop: {open: open_sesame, close: close_sesame, services: [ssh]}}\n"
@@ -108,8 +122,8 @@ def test_a_dry_run_needs_no_rights_and_touches_no_firewall(tmp_path: Path) -> No
     assert _host_firewall() == before
 
 
-def test_run_without_root_is_refused_with_a_hint(tmp_path: Path) -> None:
-    rules = tmp_path / "rules.yaml"
+def test_run_without_root_is_refused_with_a_hint(home: Path) -> None:
+    rules = home / "rules.yaml"
     rules.write_text("services: {ssh: {port: tcp/22}}\n")
     done = subprocess.run(
         [*_NO_RIGHTS, *gatekeeper_argv("run", "--rules", str(rules))],
@@ -117,9 +131,9 @@ def test_run_without_root_is_refused_with_a_hint(tmp_path: Path) -> None:
         text=True,
         check=False,
         timeout=20,
-        env={**os.environ, "GATEKEEPER_STATE_DIR": str(tmp_path / "state")},
+        env={**os.environ, "GATEKEEPER_STATE_DIR": str(home / "state")},
     )
     assert done.returncode == 1
     assert "CAP_NET_ADMIN" in done.stderr
     assert "hint: run it as root or with sudo, or try `gatekeeper run --dry-run`" in done.stderr
-    assert not (tmp_path / "state").exists()
+    assert not (home / "state").exists()
