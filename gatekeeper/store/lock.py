@@ -63,23 +63,31 @@ class RunLock:
         Raises:
             StoreError: another gatekeeper has it, or the file cannot be written.
         """
-        self._fd = _open(path)
+        self._path = path
         deadline = time.monotonic() + _GLANCE
         while True:
+            self._fd = _open(path)
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError:
-                if time.monotonic() < deadline:  # `gatekeeper status` may just be looking
-                    time.sleep(0.01)
-                    continue
                 pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
                 os.close(self._fd)
-                hint = "stop it first; one can guard many services"
-                raise StoreError(f"{words} (process {pid})", hint) from None
+                if time.monotonic() > deadline:
+                    raise StoreError(f"{words} (process {pid})", "stop it first; one can guard many services") from None
+                time.sleep(0.01)  # `gatekeeper status` may just be looking
+                continue
+            if self._is_current():
+                break
+            os.close(self._fd)  # its holder took the file away while we waited
         with contextlib.suppress(OSError):  # a full disk: the number is for people, the lock is what counts
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     @classmethod
     def of_state(cls, directory: Path) -> RunLock:
@@ -96,7 +104,8 @@ class RunLock:
         return cls(_LOCKS / f"netns-{number}.lock", "another gatekeeper guards this machine or network namespace")
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Let go of the lock, and take the file away."""
+        self._path.unlink(missing_ok=True)
         os.close(self._fd)
 
 

@@ -39,6 +39,15 @@ def test_a_lock_ends_with_its_process_however_it_dies(tmp_path: Path) -> None:
     assert runner(tmp_path) is None
 
 
+def test_a_lock_leaves_no_file_behind_and_one_that_is_gone_is_not_a_lock(tmp_path: Path) -> None:
+    first = RunLock.of_state(tmp_path)
+    (tmp_path / "run.lock").unlink()  # as if its holder were just letting go
+    second = RunLock.of_state(tmp_path)
+    first.close()
+    second.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_directory_means_nobody_runs(tmp_path: Path) -> None:
     assert runner(tmp_path / "nowhere") is None
 
