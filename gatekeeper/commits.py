@@ -120,7 +120,9 @@ class Commits(threading.Thread):
         self._looked = time.monotonic()
         try:
             now = time.time()
-            observe.changed("caught-up", self._enforcer.catch_up(now=now), now=now)
+            elsewhere = self._enforcer.catch_up(now=now)
+            observe.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
+            observe.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
             if self._looked - self._rebuilt > _REBUILD:
                 self._rebuilt = self._looked
                 self._enforcer.restore(now=time.time())

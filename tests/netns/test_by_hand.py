@@ -49,6 +49,14 @@ def test_revoking_a_network_ends_the_grants_inside_it(site: Site, version: int) 
     assert site.connect(version) == "silent"
 
 
+def test_run_logs_what_was_done_by_hand(site: Site) -> None:
+    running = site.run()
+    site.ok("grant", CLIENT[4], "ssh")
+    wait_until(lambda: f"granted-elsewhere client=(admin) source={CLIENT[4]} service=ssh" in running.log)
+    site.ok("revoke", CLIENT[4])
+    wait_until(lambda: f"revoked-elsewhere client=(admin) source={CLIENT[4]} service=ssh" in running.log)
+
+
 def test_revoking_one_service_leaves_the_others(site: Site, version: int) -> None:
     site.run()
     site.ok("grant", CLIENT[version], "ssh")
