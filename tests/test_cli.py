@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import socket
 import subprocess
 import sys
@@ -106,6 +107,27 @@ def test_knock_reads_its_key_from_a_file_or_standard_input(tmp_path: Path) -> No
             done = subprocess.run([*base, *more], input=text, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             assert server.recv(100) == payload
+
+
+def test_knock_asks_for_its_key_at_a_terminal_and_does_not_show_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        port = str(server.getsockname()[1])
+        terminal, end = pty.openpty()
+        argv = [sys.executable, "-m", "gatekeeper", "knock", "127.0.0.1", "--port", port, "--close"]
+        with subprocess.Popen(argv, stdin=end, stdout=end, stderr=end, start_new_session=True) as process:
+            shown = b""
+            while b"key to close: " not in shown:
+                shown += os.read(terminal, 1000)
+            os.write(terminal, b"close_sesame\n")
+            assert server.recv(100) == b"close_sesame"
+            while b"knocked at" not in shown:
+                shown += os.read(terminal, 1000)
+        assert process.returncode == 0
+        os.close(terminal)
+        os.close(end)
+    assert b"close_sesame" not in shown
 
 
 @pytest.mark.parametrize(
