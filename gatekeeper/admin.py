@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 
+from gatekeeper import duration, serverkeys
 from gatekeeper import rules as rules_file
+from gatekeeper.client.invite import Invite, check_client, check_host
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, names, tools
 from gatekeeper.firewall.kernel import IpsetBackend
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, lies_in, show_source
-from gatekeeper.rules import duration
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore
@@ -87,6 +88,45 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
             if (services is None or one.service in services) and lies_in(source, one.source)
         ]
     return outcome, covering
+
+
+def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
+    """Set back the replay floors of a client that are ahead of the clock; return how many were.
+
+    Raises:
+        UsageError: there is no such client.
+    """
+    if name not in the_rules.clients:
+        raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
+    with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
+        return store.lower_floors(the_rules.clients[name].keys, now=time.time())
+
+
+def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | None, host: str) -> Invite:
+    """Put together what a new client needs to know.
+
+    Raises:
+        UsageError: a service or the host cannot be; or no service was named, and the client is not in the rules.
+        KeyFileError: this server has no key yet.
+    """
+    client = the_rules.clients.get(name)
+    named = tuple(services or (client.services if client else ()))
+    if not named:
+        raise UsageError(
+            f"which services may {name!a} open?", "name them with --service, or add the client to the rules"
+        )
+    try:
+        return Invite(
+            host=check_host(host),
+            port=the_rules.knock_port,
+            client=check_client(name),
+            server_key=serverkeys.current(the_rules, state_dir),
+            services=tuple(_service(the_rules, one).name for one in named),
+            acknowledge=the_rules.acknowledge,
+            bind=client is not None and client.must_bind,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 @contextlib.contextmanager

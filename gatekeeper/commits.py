@@ -1,7 +1,8 @@
 """The thread that carries effects out, so that the packet loop never waits for the disk.
 
 It takes all knocks that have come meanwhile into one transaction (group commit), ends grants on time,
-learns what other processes did to the store, and keeps the counters there.
+learns what other processes did to the store, keeps the counters there, and has the formats make ready
+what the next minutes need.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gatekeeper import observe
+from gatekeeper.answers import Answers
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError
-from gatekeeper.model import Admit, Effect, Outcome, Revoke, Store, show_source
+from gatekeeper.model import Admit, Effect, KnockFormat, Outcome, Revoke, Store, show_source
 from gatekeeper.worker import MAX_JOBS, Job
 
 _TICK = 1.0
@@ -28,8 +30,18 @@ _REBUILD = 86_400.0
 class Commits(threading.Thread):
     """Carries effects out, in the order in which they came."""
 
-    def __init__(self, enforcer: Enforcer, store: Store, observer: observe.Observer) -> None:
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        store: Store,
+        observer: observe.Observer,
+        *,
+        formats: Sequence[KnockFormat] = (),
+        answers: Answers | None = None,
+    ) -> None:
         super().__init__(name="commits", daemon=True)
+        self._formats = formats
+        self._answers = answers
         self._enforcer = enforcer
         self._store = store
         self._observer = observer
@@ -92,6 +104,8 @@ class Commits(threading.Thread):
             job.outcome = outcome
         self.on_finished(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
+            if self._answers is not None and job.decision.answer is not None and _went_well(outcome):
+                self._answers.send(job.decision.answer)
             self._observer.carried_out(job.decision, outcome, now=now)
 
     def _without_store(self, effect: Effect, error: GatekeeperError, now: float) -> Outcome:
@@ -118,6 +132,8 @@ class Commits(threading.Thread):
         if time.monotonic() - self._looked < _TICK and not at_once:
             return
         self._looked = time.monotonic()
+        for form in self._formats:
+            form.renew(now=time.time())
         try:
             now = time.time()
             elsewhere = self._enforcer.catch_up(now=now)
@@ -149,6 +165,10 @@ def _batches(jobs: list[Job]) -> list[list[Job]]:
             batches.append([])
         batches[-1].append(job)
     return batches
+
+
+def _went_well(outcome: Outcome) -> bool:
+    return outcome.error is None and outcome.refused is None
 
 
 def _ignore(_: object) -> None:

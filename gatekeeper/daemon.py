@@ -19,7 +19,8 @@ from types import FrameType
 
 from netfilterqueue import NetfilterQueue
 
-from gatekeeper import __version__, observe, rules
+from gatekeeper import __version__, observe, rules, serverkeys
+from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import QueueError, UsageError
@@ -55,14 +56,18 @@ def run(rules_file: Path, state_dir: Path) -> None:
 
 
 def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: NetfilterQueue, variant: str) -> None:
-    store = SqliteStore(state_dir)
+    server_keys = serverkeys.load(the_rules, state_dir)
+    store = SqliteStore(state_dir, skew=the_rules.skew)
     enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
     _restore(enforcer)
     warm_up()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     observer = observe.Observer()
-    commits = Commits(enforcer, store, observer)
-    worker = Worker(queue, Gate(the_rules, enabled(the_rules), enforcer.allowlist), observer, commits.submit)
+    formats = enabled(the_rules, server_keys, enforcer.replays, now=time.time())
+    answers = Answers(the_rules.knock_port) if the_rules.acknowledge else None
+    commits = Commits(enforcer, store, observer, formats=formats, answers=answers)
+    gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
+    worker = Worker(queue, gate, observer, commits.submit)
     failures: list[BaseException] = []
 
     def give_up(error: BaseException) -> None:

@@ -12,15 +12,16 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
-from gatekeeper import observe, rules
+from gatekeeper import observe, rules, serverkeys
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import UsageError
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Address, Datagram, Rules, Service, Source
+from gatekeeper.model import Address, Datagram, Rules, ServerKey, Service, Source
 from gatekeeper.store.sqlite import SqliteStore
 
 _LONGEST = 65_535
@@ -44,8 +45,11 @@ class NoFirewall:
         return 0
 
 
-def run(rules_file: Path) -> None:
-    """Log what ``run`` would do about each knock, until SIGTERM or Ctrl-C."""
+def run(rules_file: Path, state_dir: Path | None = None) -> None:
+    """Log what ``run`` would do about each knock, until SIGTERM or Ctrl-C.
+
+    The server's key is that of the state directory, or where none is given one for this time only.
+    """
     the_rules, problems = rules.load(rules_file)
     observe.warnings(problems)
     with contextlib.ExitStack() as stack:
@@ -54,14 +58,17 @@ def run(rules_file: Path) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatekeeper-")))
         store = SqliteStore(directory)
         stack.callback(store.close)
+        keys = serverkeys.load(the_rules, directory if state_dir is None else state_dir)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _serve(the_rules, store, sockets)
+        _serve(the_rules, store, sockets, keys)
     observe.message("stopped")
 
 
-def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket]) -> None:
+def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket], keys: tuple[ServerKey, ...]) -> None:
     enforcer = Enforcer(the_rules, store, NoFirewall(), lock=contextlib.nullcontext)
-    gate = Gate(the_rules, enabled(the_rules), enforcer.allowlist)
+    enforcer.restore(now=time.time())
+    formats = enabled(the_rules, keys, enforcer.replays, now=time.time())
+    gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
     observer = observe.Observer()
     observe.message(f"dry run, no firewall is touched; listening for knocks on udp/{the_rules.knock_port}; ready")
     with selectors.DefaultSelector() as selector:
@@ -72,6 +79,8 @@ def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket]) -
                 assert isinstance(key.fileobj, socket.socket)  # noqa: S101  (for the type checker: we registered it)
                 _receive(key.fileobj, gate, enforcer, observer)
             now = time.time()
+            for form in formats:
+                form.renew(now=now)
             observe.changed("would-expire", enforcer.expire(now=now), now=now)
 
 
@@ -90,6 +99,9 @@ def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer, observer: obser
         observer.would_refuse(decision, {"source": str(address), "bytes": len(payload)})
         return
     (outcome,) = enforcer.carry_out([decision.effect], now=now)
+    if outcome.refused is not None:
+        observer.would_refuse(replace(decision, reason=outcome.refused), {"source": str(address)})
+        return
     observe.changed("would-open" if outcome.admitted else "would-close", outcome, now=now)
     if not outcome.admitted and not outcome.ended:
         observe.event("would-close", {"client": decision.client, "source": str(address), "note": "nothing was open"})

@@ -19,6 +19,7 @@ from typing import Protocol
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import GatekeeperError, StoreError
 from gatekeeper.model import BY_HAND, Address, Backend, Effect, Grant, Outcome, Revoke, Rules, Source, Store
+from gatekeeper.replay import ReplayMemory
 
 _EXPIRE_AT_ONCE = 100
 
@@ -43,6 +44,7 @@ class Enforcer:
         self._is_behind = False
         self._unsaved: list[Revoke] = []
         self.allowlist = Allowlist()
+        self.replays = ReplayMemory(skew=rules.skew)
 
     def restore(self, *, now: float) -> Outcome:
         """Make the kernel what the store says, in one step a service.
@@ -58,6 +60,7 @@ class Enforcer:
             kept = [grant for grant in live if self._is_in_rules(grant)]
             self._backend.replace(self._members(kept, now))
             self.allowlist.replace(kept)
+            self.replays.replace(self._store.born, self._store.floors())
             cut = self._cut_grants([*self._cut_by_time(expired), *orphans], now)
             errors: list[str] = []
             cut += self._settle_cuts(now, errors)
@@ -129,6 +132,7 @@ class Enforcer:
             return Outcome()
         before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
         self._is_behind = False
+        self.replays.replace(self._store.born, self._store.floors())
         still = {(one.service, one.source, one.client) for one in after}
         gone = [one for one in before - after if (one.service, one.source, one.client) not in still]
         (outcome,) = self._finish([Outcome(admitted=tuple(after - before), ended=tuple(gone))], now)

@@ -56,14 +56,33 @@ class Service:
         return self.transport is Transport.TCP and self.established is Established.KEEP
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A key holder. Keys stay out of ``repr``, so that no log can show them."""
+    """A key holder: of X25519 keys, one for each device, or of plain keys (which stay out of ``repr``)."""
 
     name: str
     services: tuple[str, ...]
-    open_key: bytes = field(repr=False)
+    keys: tuple[bytes, ...] = ()
+    """Public keys, 32 bytes each."""
+    open_key: bytes | None = field(default=None, repr=False)
     close_key: bytes | None = field(default=None, repr=False)
+    ttl: int | None = 0
+    """Seconds that its knocks open a service for; 0: as the service has it, ``None``: until closed."""
+    must_bind: bool = False
+    """Whether its knocks must name the address that they come from."""
+    for_others: bool = False
+    """Whether its knocks may name another address."""
+    sources: tuple[Source, ...] = ()
+    """Where its knocks may come from; none named: from anywhere."""
+    not_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKey:
+    """A private key of the server's (32 bytes), and when it stops being accepted (Unix seconds)."""
+
+    private: bytes = field(repr=False)
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,12 @@ class Rules:
     clients: Mapping[str, Client]
     knock_port: int = 62201
     firewall: FirewallSettings = FirewallSettings()
+    skew: int = 120
+    """Seconds that a client's clock may differ from ours."""
+    acknowledge: bool = False
+    """Whether sealed knocks that were accepted are answered."""
+    server_keys: tuple[ServerKey, ...] = ()
+    """Those that the rules name, the current one (no ``until``) first; without one, the state directory has it."""
 
 
 class Action(enum.StrEnum):
@@ -111,6 +136,23 @@ class Reason(enum.StrEnum):
     NO_GRANT = "no-grant"
     NO_GRANT_MIDSTREAM = "no-grant-midstream"
     UNKNOWN_KEY = "unknown-key"
+    UNKNOWN_CLIENT = "unknown-client"
+    WRONG_EPOCH = "wrong-epoch"
+    BAD_MAC = "bad-mac"
+    LOW_ORDER = "low-order"
+    BAD_SEAL = "bad-seal"
+    BAD_FIELDS = "bad-fields"
+    OLD_SERVER_KEY = "old-server-key"
+    CLIENT_EXPIRED = "client-expired"
+    CLOCK_SKEW = "clock-skew"
+    REPLAYED = "replayed"
+    BEFORE_CLOSE = "before-close"
+    BEFORE_STORE = "before-store"
+    FLOOR_AHEAD = "floor-ahead"
+    SOURCE_NOT_ALLOWED = "source-not-allowed"
+    ADDRESS_MISSING = "address-missing"
+    ADDRESS_MISMATCH = "address-mismatch"
+    BAD_ADDRESS = "bad-address"
     SERVICE_NOT_ALLOWED = "service-not-allowed"
     LINK_LOCAL = "link-local"
     BAD_CHECKSUM = "bad-checksum"
@@ -135,12 +177,28 @@ class Datagram:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """What makes a knock one of a kind: who sent it (a public key), and when (Unix time in nanoseconds)."""
+
+    key: bytes
+    sent_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Knock:
     """What a key holder asks for. No services named: all that the client may open."""
 
     action: Action
     client: str
     services: tuple[str, ...] = ()
+    ttl: int | None = 0
+    """Seconds asked for; 0: the server's own, ``None``: until closed."""
+    address: Address | None = None
+    """Whom it is for; ``None``: whoever the server sees."""
+    stamp: Stamp | None = None
+    """``None`` where a format has none: then nothing stops a replay."""
+    answer: Callable[[Action, int | None, bytes], bytes] | None = None
+    """Writes what may be sent back: what was done, for how many seconds, with a fresh private key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +207,7 @@ class Refusal:
 
     reason: Reason
     client: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +226,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Effect: put these grants in place."""
+    """Effect: put these grants in place. A stamp is spent with it, or stands in its way."""
 
     grants: tuple[Grant, ...]
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +239,18 @@ class Revoke:
     source: Source
     client: str | None = None
     services: tuple[str, ...] | None = None
+    stamp: Stamp | None = None
 
 
 Effect = Admit | Revoke
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to send back to whom, once the effect is carried out; ``write`` takes a fresh private key."""
+
+    datagram: Datagram
+    write: Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +261,23 @@ class Decision:
     reason: Reason
     effect: Effect | None = None
     client: str | None = None
+    note: str | None = None
+    """More of the cause than the reason says, for people."""
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of effects: grants put in place, grants ended, connections cut, what the kernel refused."""
+    """What became of effects: grants put in place, grants ended, connections cut, what the kernel refused.
+
+    ``refused``: the effect was not carried out, for its stamp was spent or stale.
+    """
 
     admitted: tuple[Grant, ...] = ()
     ended: tuple[Grant, ...] = ()
     cut: int = 0
     error: str | None = None
+    refused: Reason | None = None
 
 
 class KnockFormat(Protocol):
@@ -209,15 +285,40 @@ class KnockFormat(Protocol):
 
     name: str
 
-    def is_candidate(self, payload: bytes) -> bool:
-        """Tell, in about a microsecond, whether a payload is worth dissecting."""
+    def glance(self, payload: bytes, *, now: float) -> bool | Refusal:
+        """Tell, in about a microsecond, whether a payload is of this format and worth dissecting."""
 
-    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal | None:
-        """Read a knock. ``None``: not of this format."""
+    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
+        """Read a knock whose payload a glance found worth it."""
+
+    def renew(self, *, now: float, at_once: bool = False) -> None:
+        """Make what the time to come needs: a piece of it, or all at once. Asked once a second, off the packet path."""
+
+
+class Replays(Protocol):
+    """What stamps have been spent, as far as the gate knows."""
+
+    def refusal(self, stamp: Stamp, action: Action, *, now: float) -> Reason | None:
+        """Say why a stamp cannot be spent; ``None`` if it can."""
+
+    def spend(self, stamp: Stamp, action: Action) -> None:
+        """Note that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a key has spent: nothing at or below ``floor``, no opening at or below ``closed``, none of ``spent``.
+
+    Unix times in nanoseconds.
+    """
+
+    floor: int
+    closed: int = 0
+    spent: tuple[int, ...] = ()
 
 
 class Store(Protocol):
-    """The truth about grants. Every method is atomic and, once it has returned, on the disk."""
+    """The truth about grants and spent stamps. Every method is atomic and, once it has returned, on the disk."""
 
     def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
         """Carry out effects in one transaction; one outcome each."""
@@ -230,6 +331,13 @@ class Store(Protocol):
 
     def live(self, *, now: float) -> list[Grant]:
         """All grants that hold at ``now``."""
+
+    @property
+    def born(self) -> int:
+        """When the store was made (Unix time in nanoseconds): the floor of a key that has none."""
+
+    def floors(self) -> dict[bytes, Floor]:
+        """Return the floors of the keys that have one."""
 
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""

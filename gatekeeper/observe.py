@@ -18,12 +18,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-from gatekeeper.errors import Problem
-from gatekeeper.model import Decision, Grant, Outcome, Reason, show_source
+from gatekeeper.model import Decision, Grant, Outcome, Reason, Revoke, show_source
 from gatekeeper.packet import triage
+from gatekeeper.problems import Problem
 
 _LOG = logging.getLogger("gatekeeper")
 _REFUSALS_PER_SECOND = 2.0
@@ -39,9 +40,8 @@ class Observer:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._budget = _REFUSALS_AT_ONCE
-        self._refilled = time.monotonic()
-        self._unshown = 0
+        # Two budgets, so that a flood of strangers does not hide why a client was refused.
+        self._strangers, self._clients = _Budget(), _Budget()
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""
@@ -54,39 +54,34 @@ class Observer:
 
     def refused(self, decision: Decision, raw: bytes) -> None:
         """Note a packet that was dropped."""
-        if not self._worth_a_line(decision):  # in a flood this is all that is done
+        budget = self._budget(decision)
+        if not budget.take():  # in a flood this is all that is done
             return
         fields: dict[str, object] = {}
         header = triage(raw)
         if not isinstance(header, Reason):
             fields["source"] = str(ip_address(header.source))
             fields["port"] = f"{'udp' if header.protocol == 17 else 'tcp'}/{header.destination_port}"
-        self._log_refusal("refused", decision, fields)
+        _log_refusal("refused", decision, fields, budget)
 
     def would_refuse(self, decision: Decision, fields: Mapping[str, object]) -> None:
         """Note a datagram that a dry run would not act on."""
-        if self._worth_a_line(decision):
-            self._log_refusal("would-refuse", decision, fields)
+        budget = self._budget(decision)
+        if budget.take():
+            _log_refusal("would-refuse", decision, fields, budget)
 
-    def _worth_a_line(self, decision: Decision) -> bool:
+    def _budget(self, decision: Decision) -> _Budget:
         self._counts[decision.reason] += 1
-        if self._may_log():
-            return True
-        self._unshown += 1
-        return False
-
-    def _log_refusal(self, name: str, decision: Decision, fields: Mapping[str, object]) -> None:
-        words: dict[str, object] = {"reason": decision.reason.value}
-        if decision.client:
-            words["client"] = decision.client
-        words |= fields
-        if self._unshown:
-            words["not_shown"] = self._unshown
-            self._unshown = 0
-        event(name, words)
+        return self._strangers if decision.client is None else self._clients
 
     def carried_out(self, decision: Decision, outcome: Outcome, *, now: float) -> None:
         """Note what became of a knock."""
+        if outcome.refused is not None:  # the store knew better than the gate's memory
+            refusal = replace(decision, reason=outcome.refused)
+            budget = self._budget(refusal)
+            if budget.take():
+                _log_refusal("refused", refusal, {"source": _whose(decision)}, budget)
+            return
         self._counts[decision.reason] += 1
         if outcome.error is not None:
             self._counts[Reason.NOT_APPLIED] += 1
@@ -94,14 +89,45 @@ class Observer:
         if not outcome.admitted and not outcome.ended and outcome.error is None:
             event(decision.reason.value, {"client": decision.client, "note": "nothing was open"})
 
-    def _may_log(self) -> bool:
+
+class _Budget:
+    """How many lines may be written: some at once, then a few a second."""
+
+    def __init__(self) -> None:
+        self._lines = _REFUSALS_AT_ONCE
+        self._refilled = time.monotonic()
+        self.unshown = 0
+
+    def take(self) -> bool:
+        """Take a line, if one is left."""
         now = time.monotonic()
-        self._budget = min(_REFUSALS_AT_ONCE, self._budget + (now - self._refilled) * _REFUSALS_PER_SECOND)
+        self._lines = min(_REFUSALS_AT_ONCE, self._lines + (now - self._refilled) * _REFUSALS_PER_SECOND)
         self._refilled = now
-        if self._budget < 1:
+        if self._lines < 1:
+            self.unshown += 1
             return False
-        self._budget -= 1
+        self._lines -= 1
         return True
+
+
+def _log_refusal(name: str, decision: Decision, fields: Mapping[str, object], budget: _Budget) -> None:
+    words: dict[str, object] = {"reason": decision.reason.value}
+    if decision.client:
+        words["client"] = decision.client
+    words |= fields
+    if decision.note:
+        words["note"] = decision.note
+    if budget.unshown:
+        words["not_shown"] = budget.unshown
+        budget.unshown = 0
+    event(name, words)
+
+
+def _whose(decision: Decision) -> str:
+    effect = decision.effect
+    if isinstance(effect, Revoke):
+        return show_source(effect.source)
+    return show_source(effect.grants[0].source) if effect is not None and effect.grants else "?"
 
 
 def changed(name: str, outcome: Outcome, *, now: float) -> None:

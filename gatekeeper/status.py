@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gatekeeper.rules import duration
+from gatekeeper import duration
 
 
 def as_text(found: dict[str, Any]) -> str:

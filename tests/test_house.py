@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gatekeeper"
 
 FLOORS: dict[int, tuple[str, ...]] = {
-    1: ("errors", "model", "rules.duration"),
+    1: ("errors", "model", "duration"),
     2: (
         "packet",
         "allowlist",
@@ -53,7 +53,7 @@ PURE = {
     "knocks.plain",
     "firewall.names",
     "firewall.ruleset",
-    "rules.duration",
+    "duration",
     "rules.document",
     "rules.schema",
 }

@@ -27,27 +27,26 @@ class PlainKeys:
 
     def __init__(self, rules: Rules) -> None:
         self._keys: dict[bytes, tuple[bytes, Action, str]] = {}
-        self._allowed = {client.name: client.services for client in rules.clients.values()}
         for client in rules.clients.values():
-            self._keys[_digest(client.open_key)] = (client.open_key, Action.OPEN, client.name)
+            if client.open_key is not None:
+                self._keys[_digest(client.open_key)] = (client.open_key, Action.OPEN, client.name)
             if client.close_key is not None:
                 self._keys[_digest(client.close_key)] = (client.close_key, Action.CLOSE, client.name)
 
-    def is_candidate(self, payload: bytes) -> bool:
+    def glance(self, payload: bytes, *, now: float) -> bool:  # noqa: ARG002 (no time in it)
         """Whether the payload is a key of ours, with or without a service behind it."""
         return self._read(payload) is not None
 
-    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal | None:  # noqa: ARG002 (no time in it)
-        """Read a plain knock. A service that the client may not open is refused."""
+    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:  # noqa: ARG002 (no time in it)
+        """Read a plain knock."""
         found = self._read(datagram.payload)
         if found is None:
-            return None
+            return Refusal(Reason.UNKNOWN_KEY)
         action, client, service = found
-        if service is None:
-            return Knock(action, client)
-        if service not in self._allowed[client]:
-            return Refusal(Reason.SERVICE_NOT_ALLOWED, client)
-        return Knock(action, client, (service,))
+        return Knock(action, client, () if service is None else (service,))
+
+    def renew(self, *, now: float, at_once: bool = False) -> None:
+        """Do nothing: plain keys stay what they are."""
 
     def _read(self, payload: bytes) -> tuple[Action, str, str | None] | None:
         if not self._keys or len(payload) > MAX_PAYLOAD:

@@ -10,10 +10,12 @@ import os
 import stat
 from pathlib import Path
 
-from gatekeeper.errors import Problem, RulesError
 from gatekeeper.model import Rules
+from gatekeeper.problems import Problem, RulesError
+from gatekeeper.rules.clients import MAX_KEY
 from gatekeeper.rules.document import MAX_BYTES, Document
-from gatekeeper.rules.schema import MAX_KEY, Reader, ReadKey
+from gatekeeper.rules.schema import Reader
+from gatekeeper.rules.values import ReadKey
 
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
 
@@ -56,7 +58,7 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
         return content.removesuffix(b"\n").removesuffix(b"\r")
 
     rules, problems = parse(text, file=str(path), read_key=read_key)
-    if mode & _READABLE_BY_OTHERS and rules.clients:
+    if mode & _READABLE_BY_OTHERS and any(client.open_key for client in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]
 

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 import yaml
 
-from gatekeeper.errors import Problem, RulesError
+from gatekeeper.problems import Problem, RulesError
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 16

@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
+from gatekeeper import replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import Admit, Effect, Grant, Outcome, Revoke, Source
+from gatekeeper.model import Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Source, Stamp
 
 FILE = "gatekeeper.db"
-_VERSION = 1
+_VERSION = 2
 _BUSY_MS = 5000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS grants (
@@ -38,21 +40,33 @@ CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the k
     PRIMARY KEY (source, services)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS birth (born INTEGER NOT NULL);  -- one row; Unix nanoseconds, as all that follow
+CREATE TABLE IF NOT EXISTS floors (
+    key    BLOB PRIMARY KEY,        -- a client's public key
+    floor  INTEGER NOT NULL,        -- no stamp at or below it is accepted
+    closed INTEGER NOT NULL         -- and no opening at or below this
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spent (  -- accepted: all above the floor, and some below
+    key     BLOB NOT NULL,
+    sent_at INTEGER NOT NULL,
+    PRIMARY KEY (key, sent_at)
+) WITHOUT ROWID;
 """
 _COLUMNS = "source, service, client, expires_at"
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 
 
 class SqliteStore:
-    """Grants and counters in one SQLite file."""
+    """Grants, spent stamps and counters in one SQLite file."""
 
-    def __init__(self, directory: Path, *, create: bool = True) -> None:
-        """Open the store in a state directory (made 0700 if it is not there).
+    def __init__(self, directory: Path, *, create: bool = True, skew: int = 120) -> None:
+        """Open the store in a state directory (made 0700 if it is not there); ``skew`` as the rules have it.
 
         Raises:
             StoreError: it cannot be read, written or made, or is damaged.
         """
         self.path = directory / FILE
+        self._skew = skew
         with self._errors():
             if create:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,8 +92,9 @@ class SqliteStore:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         if version < _VERSION:
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-        self._db.execute("SELECT 1 FROM grants, counters LIMIT 1")
+            birth = f"INSERT INTO birth SELECT {time.time_ns()} WHERE NOT EXISTS (SELECT 1 FROM birth);"
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {birth} PRAGMA user_version = {_VERSION}; COMMIT;")
+        self._db.execute("SELECT 1 FROM grants, counters, floors, spent LIMIT 1")
 
     def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
         """Carry out effects in one transaction; one outcome each."""
@@ -87,6 +102,11 @@ class SqliteStore:
             return [self._carry_out(effect, now) for effect in effects]
 
     def _carry_out(self, effect: Effect, now: float) -> Outcome:
+        if effect.stamp is not None:
+            action = Action.OPEN if isinstance(effect, Admit) else Action.CLOSE
+            refused = self._spend(effect.stamp, action, now)
+            if refused is not None:
+                return Outcome(refused=refused)
         if isinstance(effect, Admit):
             self._db.executemany(
                 "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -116,6 +136,64 @@ class SqliteStore:
         owed = (str(effect.source), " ".join(effect.services or ()))
         self._db.execute("INSERT OR IGNORE INTO owed_cuts VALUES (?, ?)", owed)
         return found
+
+    # -- stamps
+
+    def _spend(self, stamp: Stamp, action: Action, now: float) -> Reason | None:
+        """Spend a stamp, or say why it cannot be."""
+        row = self._db.execute("SELECT floor, closed FROM floors WHERE key = ?", (stamp.key,)).fetchone()
+        if row is None and stamp.sent_at <= self._born():
+            return Reason.BEFORE_STORE
+        floor = Floor(*row) if row is not None else Floor(self._born())
+        where = (stamp.key, stamp.sent_at)
+        is_spent = self._db.execute("SELECT 1 FROM spent WHERE key = ? AND sent_at = ?", where).fetchone() is not None
+        latest = replay.latest(now, self._skew)
+        refused = replay.refusal(stamp, action, floor, is_spent=is_spent, latest=latest)
+        if refused is not None:
+            return refused
+        after = replay.advanced(floor, stamp, action)
+        self._db.execute("INSERT OR REPLACE INTO floors VALUES (?, ?, ?)", (stamp.key, after.floor, after.closed))
+        self._db.execute("INSERT INTO spent VALUES (?, ?)", where)
+        self._db.execute(
+            "DELETE FROM spent WHERE key = :key AND sent_at < (SELECT sent_at FROM spent WHERE key = :key"
+            " AND sent_at <= :floor ORDER BY sent_at DESC LIMIT 1 OFFSET :kept)",
+            {"key": stamp.key, "floor": after.floor, "kept": replay.KEPT - 1},
+        )
+        return None
+
+    def _born(self) -> int:
+        return int(self._db.execute("SELECT born FROM birth").fetchone()[0])
+
+    @property
+    def born(self) -> int:
+        """When the store was made (Unix time in nanoseconds): the floor of a key that has none."""
+        with self._errors():
+            return self._born()
+
+    def floors(self) -> dict[bytes, Floor]:
+        """Return the floors of the keys that have one."""
+        with self._errors():
+            spent: dict[bytes, list[int]] = {}
+            for key, sent_at in self._db.execute(
+                "SELECT key, sent_at FROM spent JOIN floors USING (key) WHERE sent_at > floor ORDER BY key, sent_at"
+            ):
+                spent.setdefault(key, []).append(sent_at)
+            rows = self._db.execute("SELECT key, floor, closed FROM floors")
+            return {key: Floor(floor, closed, tuple(spent.get(key, ()))) for key, floor, closed in rows}
+
+    def lower_floors(self, keys: Sequence[bytes], *, now: float) -> int:
+        """Set back to ``now`` the floors that are above it; return how many were. What was spent stays spent."""
+        latest = int(now * 1e9)
+        with self._transaction():
+            lowered = 0
+            for key in keys:
+                lowered += self._db.execute(
+                    "UPDATE floors SET floor = min(floor, :now), closed = min(closed, :now)"
+                    " WHERE key = :key AND max(floor, closed) > :now",
+                    {"now": latest, "key": key},
+                ).rowcount
+            self._db.execute("UPDATE birth SET born = min(born, ?)", (latest,))
+        return lowered
 
     def owed_cuts(self) -> list[Revoke]:
         """The revokes, of any process, whose cuts have not been settled."""

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper import rules
-from gatekeeper.errors import Problem, RulesError
 from gatekeeper.model import Client, Established, FirewallSettings, Rules, Service, Transport
+from gatekeeper.problems import Problem, RulesError
 
 EXAMPLES = Path(__file__).parent.parent.parent / "rules"
 GOOD = """\

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper.rules import duration
+from gatekeeper import duration
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,217 @@
+"""The commands that ssh waits for: knock and connect. Light to import, so there is no argparse in here."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from gatekeeper.client import knocker
+from gatekeeper.client.addresses import Target
+from gatekeeper.client.knocker import Ask, Maker, SealedMaker, Sent
+from gatekeeper.client.profile import DEFAULT_PORT, Profile
+from gatekeeper.errors import ClientError, UsageError
+
+TYPE_CHECKING = False  # as the one of typing, which takes 5 ms
+if TYPE_CHECKING:
+    from argparse import Namespace as Options
+    from collections.abc import Sequence
+else:
+
+    class Options:
+        """What argparse would make of a command line that has no options."""
+
+        def __init__(self, **values: object) -> None:
+            vars(self).update(values)
+
+
+DEFAULTS = {
+    "service": None,
+    "ttl": None,
+    "source": knocker.AUTO,
+    "port": None,
+    "identity": None,
+    "server_key": None,
+    "acknowledge": False,
+    "timeout": 10.0,
+    "close": False,
+    "wait": None,
+    "quiet": False,
+    "key_file": None,
+    "profile": None,
+    "fdpass": False,
+}
+_ANSWER_AFTER = (0.3, 0.7, 1.5)
+"""Seconds to wait for an answer to each knock, where the server gives answers."""
+
+
+def short_way(words: Sequence[str]) -> Options | None:
+    """Read ``knock TARGET`` and ``connect HOST PORT``; ``None`` where argparse must say what is wrong."""
+    match words:
+        case ["knock", target]:
+            return Options(**DEFAULTS, command=knock, target=target)
+        case ["connect", host, at] if at.isdecimal() and 1 <= int(at) <= 65535:
+            return Options(**DEFAULTS, command=connect, host=host, at=int(at))
+        case _:
+            return None
+
+
+# -- knock and connect
+
+
+def knock(options: Options) -> None:
+    """Send a knock, and see what comes of it."""
+    from gatekeeper.client import addresses
+
+    target, maker = _target(options)
+    found = addresses.resolve(target.host)
+    begin = time.monotonic()
+    if options.wait is not None:
+        _wait(options, target, found, maker, begin)
+    elif target.acknowledge and isinstance(maker, SealedMaker):
+        _knock_until_answered(options, target, found, maker)
+    else:
+        _say(options, target, knocker.send(found, target.port, maker))
+    _warn(maker)
+
+
+def _wait(options: Options, target: Profile, found: list[Target], maker: Maker, begin: float) -> None:
+    from gatekeeper.client import reach
+
+    def send(is_first: bool) -> None:  # noqa: FBT001
+        sent = knocker.send(found, target.port, maker, is_first_try=is_first)
+        if is_first:
+            _say(options, target, sent)
+
+    reach.connect(found, options.wait, send, limit=options.timeout).close()
+    if not options.quiet:
+        print(f"tcp/{options.wait} answered after {(time.monotonic() - begin) * 1000:.1f} ms")
+
+
+def _knock_until_answered(options: Options, target: Profile, found: list[Target], maker: SealedMaker) -> None:
+    from gatekeeper import duration
+    from gatekeeper.sealed import wire
+
+    for number, patience in enumerate(_ANSWER_AFTER):
+        sent = knocker.send(found, target.port, maker, is_first_try=number == 0, keep_open=True)
+        if number == 0:
+            _say(options, target, sent)
+        try:
+            answer = sent.answer(maker, timeout=patience)
+        finally:
+            sent.close()
+        if answer is None:
+            continue
+        if not options.quiet:
+            length = "until closed" if answer.ttl == wire.FOREVER else f"for {duration.show(answer.ttl)}"
+            print("the server says: closed" if answer.result == wire.CLOSE else f"the server says: open {length}")
+        return
+    hint = "its log says why; or its rules have no `acknowledge: true`, or the answer was lost on the way"
+    raise ClientError(f"{target.host} did not answer {len(_ANSWER_AFTER)} knocks", hint)
+
+
+def connect(options: Options) -> None:
+    """Knock, connect, and join the connection to standard input and output."""
+    from gatekeeper.client import addresses, bridge, reach
+
+    options.target, options.close, options.key_file = options.profile or options.host, False, None
+    target, maker = _target(options)
+    found = addresses.resolve(target.host if options.profile is None else options.host)
+
+    def send(is_first: bool) -> None:  # noqa: FBT001
+        knocker.send(found, target.port, maker, is_first_try=is_first)
+
+    stream = reach.connect(found, options.at, send, limit=options.timeout)
+    _warn(maker)
+    if options.fdpass:
+        bridge.hand_over(stream)
+    else:
+        bridge.bridge(stream)
+
+
+def _target(options: Options) -> tuple[Profile, Maker]:
+    """Find out whom to knock at, and with which key."""
+    from gatekeeper.client import plain, profile
+
+    if options.key_file is not None:
+        keys = _read_plain_key(options.key_file, "close" if options.close else "open")
+        datagram = plain.knock(keys, close=options.close, service=options.service)
+        return Profile(
+            host=options.target, server_key=b"", identity="", port=options.port or DEFAULT_PORT
+        ), knocker.PlainMaker(datagram)
+    found = _direct(options) if options.server_key is not None else profile.find(options.target)
+    if found is None:
+        hint = "`gatekeeper join INVITE` makes one; or name --server-key and --identity, or a plain key by --key-file"
+        raise ClientError(f"there is no profile {options.target!a}, and none for a host of that name", hint)
+    if options.port is not None:
+        found.port = options.port
+    found.acknowledge = found.acknowledge or options.acknowledge
+    return found, _maker(options, found)
+
+
+def _direct(options: Options) -> Profile:
+    from gatekeeper.client import profile
+    from gatekeeper.sealed import keys
+
+    try:
+        server_key = keys.parse_public(options.server_key)
+    except ValueError as error:
+        raise UsageError(f"--server-key: {error}", "`gatekeeper pubkey --server` prints it on the server") from None
+    return Profile(host=options.target, server_key=server_key, identity=options.identity or profile.default_identity())
+
+
+def _maker(options: Options, found: Profile) -> SealedMaker:
+    from gatekeeper import keyfiles
+
+    if found.services and options.service is not None and options.service not in found.services:
+        known = ", ".join(found.services)
+        raise UsageError(f"this profile has no service {options.service!a}", f"it has: {known}")
+    source = options.source
+    if source == knocker.AUTO and found.bind:
+        source = knocker.OWN
+    ask = Ask(close=options.close, service=options.service, ttl=_ttl(options.ttl), source=source)
+    return SealedMaker(keyfiles.read(options.identity or found.identity), found.server_key, ask)
+
+
+def _ttl(text: str | None) -> int:
+    if text is None:
+        return 0
+    from gatekeeper import duration
+    from gatekeeper.sealed import wire
+
+    try:
+        seconds = duration.parse(text)
+    except ValueError as error:
+        raise UsageError(f"--ttl: {error}", duration.HINT) from None
+    return wire.FOREVER if seconds is None else seconds
+
+
+def _say(options: Options, target: Profile, sent: Sent) -> None:
+    if not options.quiet:
+        print(f"knocked at {', '.join(sent.addresses)} (udp/{target.port})")
+    for address, reason in sent.failures:
+        print(f"gatekeeper: warning: not at {address}: {reason}", file=sys.stderr)
+
+
+def _warn(maker: Maker) -> None:
+    for warning in maker.warnings if isinstance(maker, SealedMaker) else ():
+        print(f"gatekeeper: warning: {warning}", file=sys.stderr)
+
+
+def _read_plain_key(file: str, action: str) -> str:
+    try:
+        if file != "-":
+            with open(file, encoding="utf-8") as keys:
+                return keys.read()
+        if sys.stdin is None:  # it was closed
+            return ""
+        if not sys.stdin.isatty():
+            return sys.stdin.read()
+        import getpass
+
+        return getpass.getpass(f"key to {action}: ")
+    except OSError as error:
+        raise ClientError(f"cannot read the key in {file}: {error.strerror}", "name it with --key-file FILE") from error
+    except EOFError:
+        raise ClientError("no key was given", "name it with --key-file FILE") from None
+    except UnicodeDecodeError:
+        raise ClientError("the key is not text (UTF-8)") from None

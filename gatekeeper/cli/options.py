@@ -1,0 +1,30 @@
+"""Arguments that several commands take, and the types of arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+RULES = "/etc/gatekeeper/rules.yaml"
+STATE_DIR = "/var/lib/gatekeeper"
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """Add ``--rules``."""
+    default = os.environ.get("GATEKEEPER_RULES") or RULES
+    text = f"rules file (default: {RULES}, or $GATEKEEPER_RULES)"
+    parser.add_argument("--rules", metavar="FILE", default=default, help=text)
+
+
+def add_state_dir(parser: argparse.ArgumentParser) -> None:
+    """Add ``--state-dir``."""
+    default = os.environ.get("GATEKEEPER_STATE_DIR") or STATE_DIR
+    text = f"where grants are kept (default: {STATE_DIR}, or $GATEKEEPER_STATE_DIR)"
+    parser.add_argument("--state-dir", metavar="DIR", default=default, help=text)
+
+
+def port(text: str) -> int:
+    """Read a port number."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a port (1 to 65535)")
+    return int(text)

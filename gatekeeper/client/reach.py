@@ -1,0 +1,142 @@
+"""Connects behind a knock, and does not give up at the first lost packet.
+
+A TCP that has lost its SYN sends it again after a second. We do not wait for that: when nothing has answered
+after 150 ms, a fresh knock goes out and a second socket tries, then with growing pauses, up to a limit. The
+earlier sockets stay in the race.
+"""
+
+from __future__ import annotations
+
+import errno
+import selectors
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from gatekeeper.client import addresses
+from gatekeeper.client.addresses import Target
+from gatekeeper.errors import ClientError
+
+FIRST_PAUSE = 0.15
+"""Seconds after the first knock until the second; each pause is twice the one before."""
+LIMIT = 10.0
+"""Seconds after which it is given up."""
+_REFUSED_ROUNDS = 4
+"""Rounds in which every address may refuse: a door that looks closed may need a moment to open."""
+
+
+class Race:
+    """The sockets that try to connect; the first one to do so wins, and the others are closed."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self.failures: dict[str, str] = {}
+        self.trying = 0
+
+    def enter(self, target: Target) -> socket.socket | None:
+        """Let one more socket try; return it if it is connected already."""
+        family, where = target
+        try:
+            one = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            self.failures[where[0]] = error.strerror or str(error)
+            return None
+        one.setblocking(False)  # noqa: FBT003
+        result = one.connect_ex(where)
+        if result == 0:
+            return one
+        if result != errno.EINPROGRESS and result != getattr(errno, "WSAEWOULDBLOCK", None):
+            self.failures[where[0]] = _words(result)
+            one.close()
+            return None
+        self._selector.register(one, selectors.EVENT_WRITE, where[0])
+        self.trying += 1
+        return None
+
+    def wait(self, seconds: float) -> socket.socket | None:
+        """Wait until one is connected, all have failed, or the time is up."""
+        deadline = time.monotonic() + seconds
+        while self.trying and (left := deadline - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                one, address = key.fileobj, key.data
+                assert isinstance(one, socket.socket)  # noqa: S101  (for the type checker: we registered it)
+                self._selector.unregister(one)
+                self.trying -= 1
+                result = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if result == 0:
+                    return one
+                self.failures[address] = _words(result)
+                one.close()
+        return None
+
+    def close(self) -> None:
+        """Close those that did not win."""
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+        self._selector.close()
+
+
+def connect(
+    targets: Sequence[Target], port: int, knock: Callable[[bool], None], *, limit: float = LIMIT
+) -> socket.socket:
+    """Knock and connect to a port of any of the addresses; return the connected socket, in blocking mode.
+
+    ``knock`` sends fresh knocks to all of them; it is told whether it is the first try.
+
+    Raises:
+        ClientError: nothing answered within ``limit`` seconds, or all that answered refused.
+    """
+    race = Race()
+    deadline = time.monotonic() + limit
+    pause, rounds, refused = FIRST_PAUSE, 0, 0
+    try:
+        while True:
+            knock(rounds == 0)
+            # The first try leaves the other addresses alone: a server should not see two connections without need.
+            won = _enter(race, [addresses.at_port(target, port) for target in targets], only_one=rounds == 0)
+            won = won or race.wait(min(pause, max(0.0, deadline - time.monotonic())))
+            if won is not None:
+                won.setblocking(True)  # noqa: FBT003
+                return won
+            refused = refused + 1 if not race.trying else 0
+            rest = deadline - time.monotonic()
+            if rest <= 0 or refused >= _REFUSED_ROUNDS:
+                raise _gave_up(race, targets, port, limit)
+            if not race.trying and rounds:
+                time.sleep(min(pause, rest))
+            if rounds:
+                pause *= 2
+            rounds += 1
+    finally:
+        race.close()
+
+
+def _enter(race: Race, targets: Sequence[Target], *, only_one: bool) -> socket.socket | None:
+    for target in targets:
+        before = race.trying
+        won = race.enter(target)
+        if won is not None:
+            return won
+        if only_one and race.trying > before:
+            break
+    return None
+
+
+def _gave_up(race: Race, targets: Sequence[Target], port: int, limit: float) -> ClientError:
+    names = ", ".join(dict.fromkeys(address for _, (address, _) in targets))
+    if race.failures and not race.trying:
+        words = "; ".join(f"{address}: {reason}" for address, reason in race.failures.items())
+        hint = "if it is `connection refused`, the way is open, but nothing listens there"
+        return ClientError(f"cannot connect to tcp/{port}: {words}", hint)
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    hint = (
+        f"is this clock right ({clock} UTC)? does the server know this key? may knocks pass the networks between? "
+        "do they leave from the address that they name (--source none, behind NAT)? the server's log says more"
+    )
+    return ClientError(f"no answer from tcp/{port} of {names} within {limit:g} s, for all the knocks", hint)
+
+
+def _words(code: int) -> str:
+    import os  # noqa: PLC0415
+
+    return os.strerror(code).lower()

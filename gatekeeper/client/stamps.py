@@ -1,0 +1,53 @@
+"""The time that a knock bears: never the same twice for one key, also when the clock is set back."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from gatekeeper.client import folders
+from gatekeeper.errors import ClientError
+from gatekeeper.sealed import wire
+
+_EARLIEST = 1_767_225_600
+"""2026-01-01: a clock that says less was never set."""
+_DIGITS = 20
+
+
+def take(public: bytes) -> tuple[int, str | None]:
+    """Return the time for a knock of a key, in Unix nanoseconds, and a warning if something is odd.
+
+    Raises:
+        ClientError: this machine's clock was never set.
+    """
+    now = time.time_ns()
+    if now < _EARLIEST * 10**9:
+        words = f"this machine's clock says {time.strftime('%Y-%m-%d', time.gmtime(now / 1e9))}"
+        raise ClientError(words, "set it (date, timedatectl): a server accepts knocks of the last two minutes only")
+    path = folders.state("sent", public[:8].hex())
+    try:
+        folders.make_for(path)
+        fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except (OSError, ClientError) as error:  # a read-only home: good as long as the clock is
+        return now, f"the time of this knock cannot be kept: {getattr(error, 'strerror', None) or error}"
+    try:
+        _lock(fd)
+        text = os.read(fd, _DIGITS)
+        last = int(text) if text.isdigit() else 0
+        if last > now + wire.SKEW * 10**9:
+            ahead = round((last - now) / 1e9)
+            return now, f"the last knock from here was sent {ahead}s ahead of what this machine's clock says now"
+        stamp = max(now, last + 1)
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, str(stamp).zfill(_DIGITS).encode())
+    finally:
+        os.close(fd)  # and with it the lock
+    return stamp, None
+
+
+def _lock(fd: int) -> None:
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # Windows: two knocks in the same 100 ns, after the clock was set back, would be one
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,0 +1,268 @@
+"""Sealed knocks, the server's side: which client it is, and what it asks for.
+
+Pure. docs/sealed-knock.md is the specification. The checks, cheapest first, with what each stops:
+
+1. length and door tag: one dictionary lookup stops what is not a sealed knock to us;
+2. client tag: one more, whatever the number of clients;
+3. mac, in constant time: one keyed hash stops junk behind tags that were captured. And a datagram that was
+   opened before is not opened again: an exact replay costs no public-key work;
+4. Noise_KK: one X25519 and one AEAD. From here on we know who it is;
+5. fields that are well-formed.
+
+What else must hold (dates, clocks, replays, addresses, services) is the gate's business.
+
+Tags change every two minutes. ``renew`` makes those of the next epoch ahead of time, in small pieces, so
+that the packet path never waits for it; an entry knows its epoch, so it does not matter when old ones go.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from gatekeeper.model import Action, Address, Datagram, Knock, Reason, Refusal, Replays, Rules, ServerKey, Stamp
+from gatekeeper.sealed import keys, wire
+from gatekeeper.sealed.noise import Handshake, LowOrderError
+from gatekeeper.sealed.primitives import private_key
+
+ValueT = TypeVar("ValueT")
+
+_DOORS_AROUND = 720
+"""Epochs on each side whose door tags are known, to tell a clock that is a day off from junk."""
+_MAX_OPENED = 16_384
+_ACTIONS = {wire.OPEN: Action.OPEN, wire.CLOSE: Action.CLOSE}
+_RESULTS = {Action.OPEN: wire.OPEN, Action.CLOSE: wire.CLOSE}
+_UNKNOWN_CLIENT = Refusal(Reason.UNKNOWN_CLIENT)
+_BAD_MAC = Refusal(Reason.BAD_MAC)
+_WRONG_EPOCH = Refusal(Reason.WRONG_EPOCH)
+
+
+class _Server:
+    """One key of the server's."""
+
+    def __init__(self, key: ServerKey) -> None:
+        self.private = key.private
+        self.loaded = private_key(key.private)
+        self.public = self.loaded.public_key().public_bytes_raw()
+        self.until = key.until
+
+
+class _Peer(NamedTuple):
+    """One key of a client's, towards one of the server's."""
+
+    client: str
+    public: bytes
+    server: _Server
+    ss: bytes
+    tag_key: bytes
+
+
+class _Tag(NamedTuple):
+    """What a client tag stands for: in which epoch, behind which door tag, whose."""
+
+    epoch: int
+    door: bytes
+    peer: _Peer
+
+
+class _Opened(NamedTuple):
+    """A datagram that was opened: then it is cheap to judge it again."""
+
+    epoch: int
+    payload: wire.Payload
+    handshake: Handshake | None
+
+
+class SealedKnocks:
+    """The sealed knocks that a rules file knows."""
+
+    name = "sealed"
+
+    def __init__(self, rules: Rules, server_keys: tuple[ServerKey, ...], replays: Replays) -> None:
+        """Work out what each client's keys share with ours: one X25519 for each pair. Then ``renew`` it."""
+        self._replays = replays
+        self._services = {wire.service_id(name): name for name in rules.services}
+        self._answers = rules.acknowledge
+        clients = [(one.name, key) for one in rules.clients.values() for key in one.keys]
+        self._servers = [_Server(key) for key in server_keys] if clients else []
+        self._peers = [_peer(name, key, server) for server in self._servers for name, key in clients]
+        self._doors: dict[bytes, int] = {}
+        self._tags: dict[bytes, _Tag] = {}
+        self._epoch: int | None = None
+        self._work: Iterator[None] = iter(())
+        self._opened: dict[bytes, _Opened] = {}
+
+    # -- tags
+
+    def renew(self, *, now: float, at_once: bool = False) -> None:
+        """Make the tags of the epoch to come, and drop those that have passed: a piece of the work, or all.
+
+        Where the clock has leapt, all that is needed now is made at once.
+        """
+        epoch = wire.epoch_at(now)
+        if self._epoch is None or not 0 <= epoch - self._epoch <= 1:
+            self._begin(epoch, range(epoch - 1, epoch + 3), range(epoch - _DOORS_AROUND, epoch + _DOORS_AROUND))
+            at_once = True
+        elif epoch != self._epoch:
+            _exhaust(self._work)  # what is left of the last epoch's
+            last = epoch + _DOORS_AROUND
+            self._begin(epoch, range(epoch + 2, epoch + 3), range(last - 1, last))
+        _exhaust(self._work if at_once else islice(self._work, _piece(len(self._peers))))
+
+    def _begin(self, epoch: int, epochs: range, doors: range) -> None:
+        self._epoch, self._work = epoch, self._turn(epochs, doors)
+
+    def _turn(self, epochs: range, doors: range) -> Iterator[None]:
+        """Work in pieces: each step makes or drops one tag."""
+        for server in self._servers:
+            for epoch in doors:
+                self._doors[wire.door_tag(server.public, epoch)] = epoch
+                yield
+        for epoch in epochs:
+            door_of = {server.public: wire.door_tag(server.public, epoch) for server in self._servers}
+            for peer in self._peers:
+                self._tags[wire.client_tag(peer.tag_key, epoch)] = _Tag(epoch, door_of[peer.server.public], peer)
+                yield
+        latest = epochs[-1]  # two ahead: what is three behind it is not accepted any more
+        yield from _drop(self._tags, [key for key, tag in self._tags.items() if not 0 <= latest - tag.epoch <= 3])
+        around = _DOORS_AROUND + 2
+        yield from _drop(self._doors, [key for key, epoch in self._doors.items() if abs(epoch - latest) > around])
+        opened = list(self._opened.items())  # a copy: the packet path adds to it
+        yield from _drop(self._opened, [raw for raw, one in opened if not 0 <= latest - one.epoch <= 3])
+
+    @property
+    def tags(self) -> int:
+        """How many client tags are known now."""
+        return len(self._tags)
+
+    def door_tags(self, *, now: float) -> list[bytes]:
+        """Return the door tags that are accepted at ``now``."""
+        epoch = wire.epoch_at(now)
+        return [wire.door_tag(server.public, epoch + near) for server in self._servers for near in (-1, 0, 1)]
+
+    # -- reading
+
+    def glance(self, payload: bytes, *, now: float) -> bool | Refusal:
+        """Checks 1 to 3: whether it is a sealed knock whose tags and mac are right."""
+        if len(payload) != wire.SIZE:
+            return False
+        door = self._doors.get(payload[:4])
+        if door is None:
+            return False
+        epoch = wire.epoch_at(now)
+        if not -1 <= door - epoch <= 1:
+            minutes = (door - epoch) * wire.EPOCH // 60
+            note = f"made {abs(minutes)} minutes {'ahead of' if minutes > 0 else 'behind'} this clock, or recorded then"
+            return Refusal(Reason.WRONG_EPOCH, note=note)
+        tag = self._tags.get(payload[4:12])
+        if tag is None:
+            return _UNKNOWN_CLIENT
+        if tag.epoch != door or tag.door != payload[:4]:
+            return _WRONG_EPOCH
+        if not hmac.compare_digest(wire.mac(tag.peer.tag_key, payload), payload[108:]):
+            return _BAD_MAC
+        opened = self._opened.get(payload)
+        if opened is not None:
+            reason = self._replays.refusal(_stamp(tag.peer, opened), _action(opened), now=now)
+            if reason is not None:
+                return Refusal(reason, tag.peer.client)
+        return True
+
+    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
+        """Checks 4 and 5: open the seal, and read what is asked for."""
+        tag = self._tags.get(datagram.payload[4:12])
+        if tag is None:
+            return _UNKNOWN_CLIENT
+        peer = tag.peer
+        opened = self._opened.get(datagram.payload)
+        if opened is None:
+            found = self._unseal(datagram.payload, tag)
+            if isinstance(found, Refusal):
+                return found
+            opened = found
+        until = peer.server.until
+        if until is not None and now >= until:
+            return Refusal(Reason.OLD_SERVER_KEY, peer.client, "the client's profile has a server key of the past")
+        said = opened.payload
+        if said.action not in _ACTIONS or said.flags or said.reserved:
+            note = f"action {said.action}, flags {said.flags:#x}: a client of another version"
+            return Refusal(Reason.BAD_FIELDS, peer.client, note)
+        return Knock(
+            _action(opened),
+            peer.client,
+            services=() if said.service == wire.ANY_SERVICE else (self._service(said.service),),
+            ttl=None if said.ttl == wire.FOREVER else said.ttl,
+            address=_address(said.address),
+            stamp=_stamp(peer, opened),
+            answer=_Answering(opened.handshake).write if opened.handshake is not None else None,
+        )
+
+    def _unseal(self, raw: bytes, tag: _Tag) -> _Opened | Refusal:
+        peer = tag.peer
+        prologue = wire.prologue(raw[:12])
+        handshake = Handshake(prologue, initiator=peer.public, responder=peer.server.public, ss=peer.ss)
+        try:
+            payload = wire.Payload.unpack(handshake.read_first(raw[12:108], peer.server.loaded))
+        except LowOrderError:
+            return Refusal(Reason.LOW_ORDER, peer.client)
+        except ValueError:
+            return Refusal(Reason.BAD_SEAL, peer.client)
+        if len(self._opened) >= _MAX_OPENED:
+            self._opened.pop(next(iter(self._opened)), None)
+        opened = _Opened(tag.epoch, payload, handshake if self._answers else None)
+        self._opened[raw] = opened
+        return opened
+
+    def _service(self, field: bytes) -> str:
+        """Name a service; one that we do not have by what stands in its place, which is nobody's name."""
+        return self._services.get(field) or f"#{field.hex()}"
+
+
+class _Answering:
+    """Writes the answer to one knock."""
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._handshake = handshake
+
+    def write(self, action: Action, ttl: int | None, ephemeral: bytes) -> bytes:
+        answer = wire.Answer(_RESULTS[action], wire.FOREVER if ttl is None else ttl)
+        return self._handshake.write_second(answer.pack(), ephemeral)
+
+
+def _peer(client: str, public: bytes, server: _Server) -> _Peer:
+    ss = keys.exchange(server.private, public)
+    return _Peer(client, public, server, ss, wire.tag_key(ss))
+
+
+def _stamp(peer: _Peer, opened: _Opened) -> Stamp:
+    return Stamp(peer.public, opened.payload.sent_at)
+
+
+def _action(opened: _Opened) -> Action:
+    return _ACTIONS.get(opened.payload.action, Action.OPEN)
+
+
+def _address(field: bytes) -> Address | None:
+    if field == wire.ANY_ADDRESS:
+        return None
+    packed = wire.unpack_address(field)
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def _piece(peers: int) -> int:
+    """Return how many steps to make a second, so that they are done well within an epoch."""
+    return max(256, peers // 20)
+
+
+def _exhaust(work: Iterable[None]) -> None:
+    for _ in work:
+        pass
+
+
+def _drop(table: dict[bytes, ValueT], gone: list[bytes]) -> Iterator[None]:
+    for key in gone:
+        table.pop(key, None)
+        yield

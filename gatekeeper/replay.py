@@ -1,0 +1,101 @@
+"""Replay floors: what makes a knock count once, from whatever address it comes.
+
+Pure. Every sealed knock bears a stamp: its client's key, and a time in nanoseconds that this key never uses
+twice. A key's floor follows its newest accepted stamp at a distance (``GRACE``), because honest knocks
+overtake each other on the way; stamps that were accepted above the floor are remembered one by one.
+
+A close has a mark of its own: openings that were sent before it are refused from then on, or one that was
+held back on the way would open again what was closed. Closes are not: of two, for IPv4 and for IPv6,
+the one that comes second is as good as the first.
+
+The rule is here, once; the store applies it in the transaction that also has the grant (the truth), and
+``ReplayMemory`` in memory, so that a flood of replays ends before the store.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+
+from gatekeeper.model import Action, Floor, Reason, Stamp
+
+GRACE = 10 * 10**9
+"""How far the floor follows behind, in nanoseconds."""
+KEPT = 256
+"""Accepted stamps below the floor that the store keeps for each key, in case its floor must be set back."""
+
+
+def refusal(stamp: Stamp, action: Action, floor: Floor, *, is_spent: bool, latest: int) -> Reason | None:
+    """Say why a stamp cannot be spent. ``latest``: the newest time that any clock may honestly say, in ns."""
+    if is_spent:
+        return Reason.REPLAYED
+    if floor.floor > latest:
+        return Reason.FLOOR_AHEAD
+    if stamp.sent_at <= floor.floor:
+        return Reason.REPLAYED
+    if action is Action.OPEN and stamp.sent_at <= floor.closed:
+        return Reason.BEFORE_CLOSE
+    return None
+
+
+def advanced(floor: Floor, stamp: Stamp, action: Action) -> Floor:
+    """Return the floor after a stamp was spent (without the spent stamps)."""
+    closed = max(floor.closed, stamp.sent_at) if action is Action.CLOSE else floor.closed
+    return Floor(max(floor.floor, stamp.sent_at - GRACE), closed)
+
+
+class _Key:
+    """What one key has spent. The heap has what stands above the floor, lowest first."""
+
+    __slots__ = ("floor", "heap", "spent")
+
+    def __init__(self, floor: Floor) -> None:
+        self.floor = floor
+        self.spent = set(floor.spent)
+        self.heap = list(floor.spent)
+        heapq.heapify(self.heap)
+
+    def spend(self, stamp: Stamp, action: Action) -> None:
+        self.floor = advanced(self.floor, stamp, action)
+        self.spent.add(stamp.sent_at)
+        heapq.heappush(self.heap, stamp.sent_at)
+        while self.heap and self.heap[0] <= self.floor.floor:
+            self.spent.discard(heapq.heappop(self.heap))
+
+
+class ReplayMemory:
+    """The floors in memory. What it lets through, the store may still refuse.
+
+    It keeps as spent what the store could not take (a full disk): no client sends the same stamp twice.
+    """
+
+    def __init__(self, *, skew: int = 120) -> None:
+        """``skew`` in seconds: how far ahead of our clock a stamp may be."""
+        self._skew = skew
+        self._born = 0
+        self._keys: dict[bytes, _Key] = {}
+
+    def replace(self, born: int, floors: Mapping[bytes, Floor]) -> None:
+        """Learn what the store says."""
+        self._keys = {key: _Key(floor) for key, floor in floors.items()}
+        self._born = born
+
+    def refusal(self, stamp: Stamp, action: Action, *, now: float) -> Reason | None:
+        """Say why a stamp cannot be spent; ``None`` if it can."""
+        known = self._keys.get(stamp.key)
+        if known is None:
+            return Reason.BEFORE_STORE if stamp.sent_at <= self._born else None
+        is_spent = stamp.sent_at in known.spent
+        return refusal(stamp, action, known.floor, is_spent=is_spent, latest=latest(now, self._skew))
+
+    def spend(self, stamp: Stamp, action: Action) -> None:
+        """Note that a stamp is spent."""
+        known = self._keys.get(stamp.key)
+        if known is None:
+            known = self._keys.setdefault(stamp.key, _Key(Floor(self._born)))
+        known.spend(stamp, action)
+
+
+def latest(now: float, skew: int) -> int:
+    """Return the newest time that a stamp may have, in nanoseconds."""
+    return int((now + skew) * 1e9)

@@ -1,0 +1,208 @@
+"""The clients of a rules file: whose keys, for which services, from where, until when.
+
+Pure but for what it is handed: ``read_key`` fetches the content of an ``open_file``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
+
+import yaml
+
+from gatekeeper import duration
+from gatekeeper.model import Client, Service, Source
+from gatekeeper.rules import values
+from gatekeeper.rules.document import Document, Entry, is_empty
+from gatekeeper.rules.values import ReadKey
+from gatekeeper.sealed import keys
+
+MAX_KEY = 512
+"""Longest plain key in bytes."""
+GUESSABLE = 16
+"""A plain key shorter than this (bytes) is warned about, and so are the well-known ones."""
+_WELL_KNOWN = frozenset({b"open_sesame", b"close_sesame", b"opensesame", b"open sesame", b"password", b"changeme"})
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
+_ALL = ("services", "ttl", "from", "not_after")
+_SEALED = ("key", "also_keys", "bind", "for_others")
+_PLAIN = ("open", "open_file", "close", "close_file")
+
+
+class ClientReader:
+    """Reads the section ``clients``."""
+
+    def __init__(
+        self, document: Document, read_key: ReadKey, services: Mapping[str, Service], *, named: Iterable[str]
+    ) -> None:
+        """``named``: the services that the file names, also those that are wrong and were complained about."""
+        self._doc = document
+        self._read_key = read_key
+        self._services = services
+        self._named = frozenset(named)
+        self._plain: dict[bytes, tuple[Entry, str]] = {}
+        self._public: dict[bytes, str] = {}
+
+    def read(self, section: Entry | None, *, taken: Mapping[bytes, str]) -> dict[str, Client]:
+        """Read all clients. ``taken``: public keys that a client cannot have, and what they are."""
+        self._public.update(taken)
+        clients: dict[str, Client] = {}
+        for entry in self._doc.entries(Entry.value_of(section), "clients"):
+            client = self._client(entry)
+            if client is not None:
+                clients[client.name] = client
+        for key, (field, what) in self._plain.items():
+            begin, _, end = key.rpartition(b" ")
+            if begin in self._plain and end.decode(errors="replace") in self._named:
+                hint = f"a knock for {end.decode()} with that key would look the same"
+                self._doc.complain(field.value, f"{what} is {self._plain[begin][1]} and a service", hint)
+        return clients
+
+    def _client(self, entry: Entry) -> Client | None:
+        what = f'client "{entry.name}"'
+        if not _CLIENT_NAME.fullmatch(entry.name):
+            hint = "1 to 64 letters, digits, - _ . or @, beginning with a letter or digit"
+            self._doc.complain(entry.key, f'"{entry.name}" cannot be the name of a client', hint)
+            return None
+        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, *_ALL))
+        is_plain = any(name in fields for name in _PLAIN)
+        if is_plain and (sealed := [fields[name] for name in _SEALED if name in fields]):
+            hint = "make two clients of them: whoever sees a plain key can use it from anywhere"
+            self._doc.complain(sealed[0].key, f"{what} has a plain key, and {sealed[0].name}", hint)
+            return None
+        services = self._services_of(entry, fields.get("services"), what)
+        public = self._public_keys(fields, what)
+        open_key, close_key = self._key(fields, "open", what), self._key(fields, "close", what)
+        if not is_plain and "key" not in fields:
+            if is_empty(entry.value) or isinstance(entry.value, yaml.MappingNode):
+                hint = "add key: with the public key that `gatekeeper join` or `gatekeeper keygen` prints"
+                self._doc.complain(entry.key, f"{what} has no key", hint)
+            return None
+        if is_plain and "open" not in fields and "open_file" not in fields:
+            self._doc.complain(entry.key, f"{what} has no key that opens", "add open: or open_file:")
+            return None
+        return Client(
+            name=entry.name,
+            services=services,
+            keys=public,
+            open_key=open_key,
+            close_key=close_key,
+            ttl=self._ttl(fields.get("ttl"), services),
+            must_bind=self._must_bind(fields.get("bind")),
+            for_others=values.truth(self._doc, fields.get("for_others")),
+            sources=self._sources(fields.get("from")),
+            not_after=values.date(self._doc, fields.get("not_after")),
+        )
+
+    def _services_of(self, entry: Entry, field: Entry | None, what: str) -> tuple[str, ...]:
+        if field is None:
+            if isinstance(entry.value, yaml.MappingNode):
+                self._doc.complain(entry.key, f"{what} has no services", "add services: [NAME, ...]")
+            return ()
+        allowed: list[str] = []
+        nodes = self._doc.items(field.value, f"services of {what}")
+        if nodes is not None and not nodes:
+            self._doc.complain(field.value, f"{what} has no services", "name at least one")
+        for node in nodes or ():
+            name = self._doc.text(node, "the name of a service")
+            if name is None:
+                continue
+            if name not in self._named:
+                hint = self._doc.did_you_mean(name, tuple(sorted(self._named)))
+                self._doc.complain(node, f'there is no service "{name}"', hint)
+            elif name in allowed:
+                self._doc.complain(node, f'service "{name}" stands twice in {what}')
+            else:
+                allowed.append(name)
+        return tuple(allowed)
+
+    def _ttl(self, field: Entry | None, services: tuple[str, ...]) -> int | None:
+        ttl = values.seconds(self._doc, field, default=0)
+        for name in services:
+            longest = self._services[name].max_ttl if name in self._services else None
+            if field is not None and longest is not None and (ttl is None or ttl > longest):
+                message = f'ttl is longer than max_ttl of "{name}" ({duration.show(longest)})'
+                self._doc.complain(field.value, message, "make ttl shorter or max_ttl longer")
+                break
+        return ttl
+
+    def _must_bind(self, field: Entry | None) -> bool:
+        return field is not None and values.word(self._doc, field, ("optional", "required")) == "required"
+
+    def _sources(self, field: Entry | None) -> tuple[Source, ...]:
+        nodes = self._doc.items(field.value, "from") if field is not None else ()
+        if field is not None and nodes is not None and not nodes:
+            self._doc.complain(field.value, "from is empty: no knock could come from there", "take the line out")
+        found: list[Source] = []
+        for node in nodes or ():
+            text = self._doc.text(node, "a network")
+            if text is None:
+                continue
+            try:
+                found.append(ip_network(text, strict=False))
+            except ValueError:
+                hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
+                self._doc.complain(node, f'"{text}" is neither an address nor a network', hint)
+        return tuple(found)
+
+    # -- keys
+
+    def _public_keys(self, fields: Mapping[str, Entry], what: str) -> tuple[bytes, ...]:
+        found: list[bytes | None] = []
+        if "key" in fields:
+            found.append(self._public_key(fields["key"].value, f"key of {what}"))
+        if "also_keys" in fields:
+            nodes = self._doc.items(fields["also_keys"].value, f"also_keys of {what}")
+            found += [self._public_key(node, f"one of also_keys of {what}") for node in nodes or ()]
+        return tuple(key for key in found if key is not None)
+
+    def _public_key(self, node: yaml.Node, what: str) -> bytes | None:
+        text = self._doc.text(node, "a public key")
+        if text is None:
+            return None
+        try:
+            key = keys.parse_public(text)
+        except ValueError as error:
+            hint = "copy the public key that `gatekeeper join`, `gatekeeper pubkey` or `wg pubkey` prints"
+            self._doc.complain(node, f"{what}: {error}", hint)
+            return None
+        if key in self._public:
+            hint = "every device makes a key of its own: `gatekeeper join` or `gatekeeper keygen`"
+            self._doc.complain(node, f"{what} is {self._public[key]} too", hint)
+            return None
+        self._public[key] = what
+        return key
+
+    def _key(self, fields: Mapping[str, Entry], name: str, what: str) -> bytes | None:
+        inline, by_file = fields.get(name), fields.get(f"{name}_file")
+        if inline and by_file:
+            self._doc.complain(by_file.key, f"{what} has both {name} and {name}_file", "keep one of them")
+            return None
+        if by_file:
+            key, field = values.file_content(self._doc, by_file, self._read_key), by_file
+        elif inline:
+            text = self._doc.text(inline.value, inline.name)
+            key, field = None if text is None else text.encode(), inline
+        else:
+            return None
+        return key if key is not None and self._is_usable(key, field, what) else None
+
+    def _is_usable(self, key: bytes, field: Entry, what: str) -> bool:
+        if not key:
+            self._doc.complain(field.value, f"{field.name} of {what} is empty", "a key needs at least one character")
+            return False
+        if len(key) > MAX_KEY:
+            self._doc.complain(field.value, f"{field.name} of {what} is longer than {MAX_KEY} bytes")
+            return False
+        if b"\n" in key or b"\r" in key:
+            self._doc.complain(field.value, f"{field.name} of {what} has more than one line")
+            return False
+        if key in self._plain:
+            other = self._plain[key][1]
+            self._doc.complain(field.value, f"{field.name} of {what} is {other} too", "every key must differ")
+            return False
+        self._plain[key] = (field, f"{field.name} of {what}")
+        if len(key) < GUESSABLE or key.lower() in _WELL_KNOWN or len(set(key)) < 6:
+            hint = "anyone could guess it: make one with `openssl rand -hex 16`"
+            self._doc.warn(field.value, f"{field.name} of {what} is easy to guess", hint)
+        return True
