@@ -101,7 +101,7 @@ def test_knock_reads_its_key_from_a_file_or_standard_input(tmp_path: Path) -> No
         for more, text, payload in (
             (["--key-file", str(key)], "", b"open"),
             (["--key-file", str(key), "--close"], "", b"close"),
-            (["--service", "ssh"], "open", b"open ssh"),
+            (["--service", "ssh", "--key-file", "-"], "open", b"open ssh"),
             (["--key-file", "-"], "open\nclose\n", b"open"),
         ):
             done = subprocess.run([*base, *more], input=text, capture_output=True, text=True, check=False)
@@ -115,7 +115,7 @@ def test_knock_asks_for_its_key_at_a_terminal_and_does_not_show_it() -> None:
         server.settimeout(5)
         port = str(server.getsockname()[1])
         terminal, end = pty.openpty()
-        argv = [sys.executable, "-m", "gatekeeper", "knock", "127.0.0.1", "--port", port, "--close"]
+        argv = [sys.executable, "-m", "gatekeeper", "knock", "127.0.0.1", "--port", port, "--close", "--key-file", "-"]
         with subprocess.Popen(argv, stdin=end, stdout=end, stderr=end, start_new_session=True) as process:
             shown = b""
             while b"key to close: " not in shown:
@@ -247,7 +247,7 @@ def test_output_that_cannot_be_written_is_an_error_and_no_bug(rules: Path) -> No
 
 def test_a_closed_standard_input_and_odd_bytes_are_no_bugs(tmp_path: Path) -> None:
     done = subprocess.run(
-        ["sh", "-c", '"$0" -m gatekeeper knock 127.0.0.1 <&-', sys.executable],
+        ["sh", "-c", '"$0" -m gatekeeper knock 127.0.0.1 --key-file - <&-', sys.executable],
         capture_output=True,
         text=True,
         check=False,

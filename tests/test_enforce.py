@@ -34,8 +34,8 @@ RULES = Rules(
         "vpn": Service("vpn", Transport.UDP, 51820, 3600, established=Established.CUT),
     },
     clients={
-        "laptop": Client("laptop", ("ssh", "web", "vpn"), b"open"),
-        "desk": Client("desk", ("ssh",), b"open desk"),
+        "laptop": Client(name="laptop", services=("ssh", "web", "vpn"), open_key=b"open"),
+        "desk": Client(name="desk", services=("ssh",), open_key=b"open desk"),
     },
 )
 HOME = ip_network("192.0.2.7")

@@ -12,6 +12,7 @@ from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.model import Admit, Client, Grant, Reason, Revoke, Rules, Service, Source, Transport, Verdict
+from gatekeeper.replay import ReplayMemory
 from tests.packets import ACK, CLIENT, RST, SYN, ip, tcp, udp
 
 NOW = 1_800_000_000.0
@@ -20,7 +21,9 @@ RULES = Rules(
         "ssh": Service("ssh", Transport.TCP, 22, 3600),
         "vpn": Service("vpn", Transport.UDP, 51820, None),
     },
-    clients={"laptop": Client("laptop", ("ssh", "vpn"), b"open_sesame", b"close_sesame")},
+    clients={
+        "laptop": Client(name="laptop", services=("ssh", "vpn"), open_key=b"open_sesame", close_key=b"close_sesame")
+    },
 )
 
 
@@ -29,7 +32,8 @@ def source(version: int) -> Source:
 
 
 def gate(*grants: Grant) -> Gate:
-    return Gate(RULES, enabled(RULES), Allowlist(grants))
+    replays = ReplayMemory()
+    return Gate(RULES, enabled(RULES, (), replays, now=NOW), Allowlist(grants), replays=replays)
 
 
 PACKETS = [

@@ -12,13 +12,15 @@ from gatekeeper.knocks.plain import MAX_PAYLOAD, PlainKeys
 from gatekeeper.model import Action, Client, Datagram, Knock, Reason, Refusal, Rules
 
 CLIENTS = {
-    "laptop": Client("laptop", ("ssh", "web"), b"open sesame", b"close_sesame"),
-    "desk": Client("desk", ("ssh",), "schlüssel".encode()),
+    "laptop": Client(name="laptop", services=("ssh", "web"), open_key=b"open sesame", close_key=b"close_sesame"),
+    "desk": Client(name="desk", services=("ssh",), open_key="schlüssel".encode()),
 }
 PLAIN = PlainKeys(Rules({}, CLIENTS))
 
 
 def knock(payload: bytes) -> Knock | Refusal | None:
+    if not PLAIN.glance(payload, now=0.0):
+        return None
     address = ip_address("192.0.2.7")
     return PLAIN.open(Datagram(address, address, 1, 2, payload), now=0.0)
 
@@ -34,9 +36,9 @@ def knock(payload: bytes) -> Knock | Refusal | None:
         (b"close_sesame", Knock(Action.CLOSE, "laptop")),
         (b"close_sesame web", Knock(Action.CLOSE, "laptop", ("web",))),
         ("schlüssel".encode(), Knock(Action.OPEN, "desk")),
-        (b"open sesame db", Refusal(Reason.SERVICE_NOT_ALLOWED, "laptop")),
-        (b"open sesame \xff\x00", Refusal(Reason.SERVICE_NOT_ALLOWED, "laptop")),
-        ("schlüssel web".encode(), Refusal(Reason.SERVICE_NOT_ALLOWED, "desk")),
+        (b"open sesame db", Knock(Action.OPEN, "laptop", ("db",))),
+        (b"open sesame \xff\x00", Knock(Action.OPEN, "laptop", ("\\xff\x00",))),
+        ("schlüssel web".encode(), Knock(Action.OPEN, "desk", ("web",))),
         (b"open", None),
         (b"open sesam", None),
         (b"open sesame\n\n", None),
@@ -50,7 +52,6 @@ def knock(payload: bytes) -> Knock | Refusal | None:
 )
 def test_payloads(payload: bytes, found: Knock | Refusal | None) -> None:
     assert knock(payload) == found
-    assert PLAIN.is_candidate(payload) is (found is not None)
 
 
 @given(st.binary(max_size=100))
@@ -61,7 +62,7 @@ def test_only_a_key_is_a_knock(payload: bytes) -> None:
 
 
 def test_without_clients_nothing_is_a_candidate() -> None:
-    assert not PlainKeys(Rules({}, {})).is_candidate(b"")
+    assert not PlainKeys(Rules({}, {})).glance(b"", now=0.0)
 
 
 def test_keys_are_not_shown() -> None:
