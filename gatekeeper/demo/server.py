@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,15 +23,18 @@ _PATIENCE = 20.0
 class Gatekeeper:
     """A running ``gatekeeper run``; ready when the constructor returns."""
 
-    def __init__(self, namespace: str, rules: Path, state_dir: Path, *options: str) -> None:
-        """Start it and wait for the line that ends in ``ready``.
+    def __init__(
+        self, namespace: str, rules: Path, state_dir: Path, *options: str, program: Sequence[str] = ()
+    ) -> None:
+        """Start it (or another ``program`` in its place) and wait for the line that ends in ``ready``.
 
         Raises:
             GatekeeperError: it ended, or did not get ready; the message has its log.
         """
         self.lines: list[str] = []
         self._ready = threading.Event()
-        argv = gatekeeper_argv("run", "--rules", str(rules), "--state-dir", str(state_dir), *options)
+        arguments = ["run", "--rules", str(rules), "--state-dir", str(state_dir), *options]
+        argv = [*program, *arguments] if program else gatekeeper_argv(*arguments)
         self.process = subprocess.Popen(
             mortal_argv(*netns_argv(namespace, *argv)),
             stdin=subprocess.DEVNULL,

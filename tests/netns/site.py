@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,9 +79,9 @@ class Site:
 
     # -- gatekeeper
 
-    def run(self, *options: str) -> Gatekeeper:
+    def run(self, *options: str, program: Sequence[str] = ()) -> Gatekeeper:
         """Start ``gatekeeper run`` in the server; it is ready when this returns."""
-        return self._stack.enter_context(Gatekeeper(self.server, self.rules, self.state, *options))
+        return self._stack.enter_context(Gatekeeper(self.server, self.rules, self.state, *options, program=program))
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a gatekeeper command in the server."""
