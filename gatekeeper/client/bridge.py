@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
 
+from gatekeeper.errors import ClientError
+
 _CHUNK = 256 * 1024
+_LOST = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 
 def bridge(stream: socket.socket, *, source: int = 0, sink: int = 1) -> None:
     """Copy both ways until the server closes. An end of ``source`` is passed on, and the rest still comes.
 
     In two threads with blocking calls: they release the interpreter, and it is the same on every system.
+
+    Raises:
+        ClientError: the network lost the connection.
     """
     upward = threading.Thread(target=_upward, args=(source, stream), daemon=True)
     upward.start()
     try:
         while chunk := stream.recv(_CHUNK):
             _write(sink, chunk)
-    except (ConnectionError, BrokenPipeError):  # cut, or nobody listens to us any more
+    except ConnectionError:  # cut, or nobody listens to us any more
         return
+    except OSError as error:
+        if error.errno in _LOST:
+            raise ClientError(f"the connection was lost: {error.strerror}") from error
+        raise
 
 
 def hand_over(stream: socket.socket, *, to: int = 1) -> None:
-    """Pass the socket itself to who started us (ssh's ProxyUseFdpass): then nothing of us is in between."""
-    with socket.socket(fileno=os.dup(to)) as parent:
-        socket.send_fds(parent, [b"\0"], [stream.fileno()])
+    """Pass the socket itself to who started us (ssh's ProxyUseFdpass): then nothing of us is in between.
+
+    Raises:
+        ClientError: ``to`` is no socket that takes it.
+    """
+    fd = os.dup(to)
+    try:
+        with socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM) as parent:
+            socket.send_fds(parent, [b"\0"], [stream.fileno()])
+    except OSError as error:
+        hint = "--fdpass is for ssh with `ProxyUseFdpass yes`; leave both out, or set both"
+        raise ClientError(f"cannot hand over the connection: {error.strerror}", hint) from error
+    finally:
+        os.close(fd)
 
 
 def _upward(source: int, stream: socket.socket) -> None:

@@ -64,7 +64,7 @@ def _read(text: str) -> Invite:
     options = parts[3].split(",") if len(parts) == 4 else []
     return Invite(
         host=check_host(url.hostname or ""),
-        port=url.port or DEFAULT_PORT,
+        port=_check_port(url.port),
         client=check_client(client),
         server_key=keys.parse_public(key.translate(_FROM_URL) + "="),
         services=tuple(map(_check_service, services.split(","))),
@@ -93,6 +93,12 @@ def check_client(name: str) -> str:
     if not _CLIENT.fullmatch(name):
         raise ValueError(f"{name!a} cannot be the name of a client")
     return name
+
+
+def _check_port(port: int | None) -> int:
+    if port == 0:
+        raise ValueError("0 is not a port")
+    return DEFAULT_PORT if port is None else port
 
 
 def _check_service(name: str) -> str:

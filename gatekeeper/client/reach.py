@@ -21,8 +21,8 @@ FIRST_PAUSE = 0.15
 """Seconds after the first knock until the second; each pause is twice the one before."""
 LIMIT = 10.0
 """Seconds after which it is given up."""
-_REFUSED_ROUNDS = 4
-"""Rounds in which every address may refuse: a door that looks closed may need a moment to open."""
+_FAILED_ROUNDS = 4
+"""Rounds in which nothing at all may work: a door may need a moment to open, and a network a moment to be there."""
 
 
 class Race:
@@ -88,20 +88,20 @@ def connect(
     """
     race = Race()
     deadline = time.monotonic() + limit
-    pause, rounds, refused = FIRST_PAUSE, 0, 0
+    pause, rounds, failed = FIRST_PAUSE, 0, 0
     try:
         while True:
-            knock(rounds == 0)
+            error = _try(knock, is_first=rounds == 0)
             # The first try leaves the other addresses alone: a server should not see two connections without need.
             won = _enter(race, [addresses.at_port(target, port) for target in targets], only_one=rounds == 0)
             won = won or race.wait(min(pause, max(0.0, deadline - time.monotonic())))
             if won is not None:
                 won.setblocking(True)  # noqa: FBT003
                 return won
-            refused = refused + 1 if not race.trying else 0
+            failed = 0 if race.trying else failed + 1
             rest = deadline - time.monotonic()
-            if rest <= 0 or refused >= _REFUSED_ROUNDS:
-                raise _gave_up(race, targets, port, limit)
+            if rest <= 0 or failed >= _FAILED_ROUNDS:
+                raise error or _gave_up(race, targets, port, limit)
             if not race.trying and rounds:
                 time.sleep(min(pause, rest))
             if rounds:
@@ -109,6 +109,15 @@ def connect(
             rounds += 1
     finally:
         race.close()
+
+
+def _try(knock: Callable[[bool], None], *, is_first: bool) -> ClientError | None:
+    """Knock; return what went wrong, for the next knock may get through."""
+    try:
+        knock(is_first)
+    except ClientError as error:
+        return error
+    return None
 
 
 def _enter(race: Race, targets: Sequence[Target], *, only_one: bool) -> socket.socket | None:

@@ -29,7 +29,8 @@ def take(public: bytes) -> tuple[int, str | None]:
         folders.make_for(path)
         fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     except (OSError, ClientError) as error:  # a read-only home: good as long as the clock is
-        return now, f"the time of this knock cannot be kept: {getattr(error, 'strerror', None) or error}"
+        return now, _not_kept(error)
+    stamp = now
     try:
         _lock(fd)
         text = os.read(fd, _DIGITS)
@@ -40,9 +41,15 @@ def take(public: bytes) -> tuple[int, str | None]:
         stamp = max(now, last + 1)
         os.lseek(fd, 0, os.SEEK_SET)
         os.write(fd, str(stamp).zfill(_DIGITS).encode())
+    except OSError as error:  # a full disk
+        return stamp, _not_kept(error)
     finally:
         os.close(fd)  # and with it the lock
     return stamp, None
+
+
+def _not_kept(error: Exception) -> str:
+    return f"the time of this knock cannot be kept: {getattr(error, 'strerror', None) or error}"
 
 
 def _lock(fd: int) -> None:

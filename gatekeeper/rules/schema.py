@@ -136,8 +136,9 @@ class Reader:
             its = self._doc.fields(node, "one of old_keys", ("key_file", "until"))
             missing = [name for name in ("key_file", "until") if name not in its]
             if missing:
-                hint = "write {key_file: FILE, until: 2027-01-31}"
-                self._doc.complain(node, f"one of old_keys has no {missing[0]}", hint)
+                if is_empty(node) or isinstance(node, yaml.MappingNode):
+                    hint = "write {key_file: FILE, until: 2027-01-31}"
+                    self._doc.complain(node, f"one of old_keys has no {missing[0]}", hint)
                 continue
             found.append(self._server_key(its["key_file"], values.date(self._doc, its["until"])))
         usable = [key for key in found if key is not None]
