@@ -6,6 +6,7 @@ It listens on the knock port as a UDP socket, asks the same gate, and logs what 
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
@@ -48,7 +49,7 @@ class NoFirewall:
 def run(rules_file: Path, state_dir: Path | None = None) -> None:
     """Log what ``run`` would do about each knock, until SIGTERM or Ctrl-C.
 
-    The server's key is that of the state directory, or where none is given one for this time only.
+    The server's key is that of the state directory; where we may not write there, one for this time only.
     """
     the_rules, problems = rules.load(rules_file)
     observe.warnings(problems)
@@ -58,7 +59,8 @@ def run(rules_file: Path, state_dir: Path | None = None) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatekeeper-")))
         store = SqliteStore(directory)
         stack.callback(store.close)
-        keys = serverkeys.load(the_rules, directory if state_dir is None else state_dir)
+        keeps_key = state_dir is not None and os.access(state_dir, os.R_OK | os.W_OK | os.X_OK)
+        keys = serverkeys.load(the_rules, state_dir if state_dir is not None and keeps_key else directory)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _serve(the_rules, store, sockets, keys)
     observe.message("stopped")

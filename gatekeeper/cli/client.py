@@ -12,6 +12,9 @@ from gatekeeper.client import knocker
 from gatekeeper.client.profile import DEFAULT_PORT, Profile
 from gatekeeper.errors import ClientError, UsageError
 
+_LONGEST = 4096
+"""Longest line that is read in the hope of a key."""
+
 
 def _join(options: argparse.Namespace) -> None:
     from gatekeeper import keyfiles
@@ -73,7 +76,7 @@ def _pubkey(options: argparse.Namespace) -> None:
         return
     if options.file == "-":
         try:
-            private = keys.parse(sys.stdin.readline())
+            private = keys.parse(sys.stdin.readline(_LONGEST) if sys.stdin is not None else "")  # None: it was closed
         except ValueError as error:
             raise UsageError(f"standard input is not a private key: {error}") from None
     else:

@@ -49,7 +49,7 @@ def short_way(words: Sequence[str]) -> Options | None:
     match words:
         case ["knock", target]:
             return Options(**DEFAULTS, command=knock, target=target)
-        case ["connect", host, at] if at.isdecimal() and 1 <= int(at) <= 65535:
+        case ["connect", host, at] if at.isdecimal() and len(at) <= 5 and 1 <= int(at) <= 65535:
             return Options(**DEFAULTS, command=connect, host=host, at=int(at))
         case _:
             return None

@@ -41,15 +41,12 @@ def hand_over(stream: socket.socket, *, to: int = 1) -> None:
     Raises:
         ClientError: ``to`` is no socket that takes it.
     """
-    fd = os.dup(to)
     try:
-        with socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM) as parent:
+        with socket.fromfd(to, socket.AF_UNIX, socket.SOCK_STREAM) as parent:
             socket.send_fds(parent, [b"\0"], [stream.fileno()])
     except OSError as error:
         hint = "--fdpass is for ssh with `ProxyUseFdpass yes`; leave both out, or set both"
         raise ClientError(f"cannot hand over the connection: {error.strerror}", hint) from error
-    finally:
-        os.close(fd)
 
 
 def _upward(source: int, stream: socket.socket) -> None:

@@ -165,6 +165,10 @@ def send(
         except OSError as error:
             failed = harmless if error.errno in _HARMLESS else sent.failures
             failed.append((address, error.strerror or str(error)))
+        except ClientError:
+            one.close()
+            sent.close()
+            raise
         one.close()
     if not sent.addresses:
         words = "; ".join(f"{address}: {reason}" for address, reason in [*sent.failures, *harmless])

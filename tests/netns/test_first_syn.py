@@ -14,6 +14,7 @@ from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, netns_argv
 from tests.netns.site import MANY, SERVER, SSH, Site
 
+pytestmark = pytest.mark.timing
 PAIRS = 200
 _IPV6_FREEBIND = 78  # linux/in6.h
 

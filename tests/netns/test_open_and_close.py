@@ -81,6 +81,7 @@ def _wait_for(site: Site, version: int, expected: str) -> None:
     wait_until(lambda: site.connect(version, timeout=0.3) == expected)
 
 
+@pytest.mark.timing
 def test_a_close_cuts_a_tcp_stream_within_100_ms_and_for_good(site: Site, version: int) -> None:
     """The stream ends at once, and stays dead when the same address is let in again."""
     site.run()
@@ -121,6 +122,7 @@ def _iptables(version: int) -> list[str]:
     return ["iptables" if version == 4 else "ip6tables", "-w"]
 
 
+@pytest.mark.timing
 def test_a_close_ends_udp_within_100_ms_though_the_server_keeps_sending(site: Site, version: int) -> None:
     """A server that goes on sending reaches nobody whose grant has ended, now or when asked again."""
     site.run()

@@ -39,6 +39,7 @@ def granted(site: Site, version: int, service: str = "ssh") -> list[str]:
     return sorted(site.members(service, version))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("rps", [False, True], ids=["one-cpu", "rps"])
 def test_the_client_never_waits(site: Site, version: int, rps: bool) -> None:
     """A hundred knocks, each with a connect right behind it: not one SYN is sent twice."""

@@ -35,6 +35,7 @@ def ssh(site: Site, version: int) -> Iterator[Ssh]:
         yield site, folder, running
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["ProxyCommand", "ProxyUseFdpass", "Match-exec"])
 def test_the_snippets_of_the_docs(ssh: Ssh, version: int, number: int) -> None:
     """Ssh knocks by itself and logs in, without a second's wait; a close cuts the session."""
