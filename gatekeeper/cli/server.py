@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sized
 from pathlib import Path
+from types import ModuleType
 
 from gatekeeper.cli.options import add_rules, add_state_dir
 from gatekeeper.errors import GatekeeperError, UsageError
@@ -24,11 +25,21 @@ def _run(options: argparse.Namespace) -> None:
 
             dryrun.run(Path(options.rules), Path(options.state_dir))
         else:
-            from gatekeeper import daemon
-
+            daemon = _daemon()
             daemon.run(Path(options.rules), Path(options.state_dir))
     finally:
         listener.stop()
+
+
+def _daemon() -> ModuleType:
+    try:
+        from gatekeeper import daemon
+    except ModuleNotFoundError as error:
+        if error.name not in {"netfilterqueue", "scapy"}:
+            raise
+        hint = "pip install 'gatekeeper[server]' (it needs a compiler and libnetfilter-queue-dev), or scripts/setup"
+        raise UsageError(f"this is an installation for clients: it lacks {error.name}", hint) from None
+    return daemon
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -76,7 +76,7 @@ def save(name: str, profile: Profile) -> str:
         "acknowledge": _YES if profile.acknowledge else _NO,
         "bind": _YES if profile.bind else _NO,
     }
-    if any(not value.isprintable() for value in fields.values()):
+    if any(not value.isprintable() or value != value.strip() for value in fields.values()):
         raise ClientError("a value of the profile cannot be written in a line", "is there a line break in a file name?")
     folders.make_for(path)
     try:
@@ -128,7 +128,7 @@ def _read(text: str) -> Profile:
         key, equals, value = (word.strip() for word in line.partition("="))
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if not equals or key not in _KEYS:
+        if not equals or key not in _KEYS or not value.isprintable():
             raise ValueError(f"line {number}: {line.strip()!a} is not one of {', '.join(_KEYS)} = ...")
         found[key] = value
     missing = [key for key in _KEYS if not found.get(key) and key != "services"]

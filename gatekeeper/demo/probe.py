@@ -57,7 +57,7 @@ def open_stream(
         except TimeoutError:
             stream.close()
             return Attempt("silent", time.monotonic() - begin), None
-        except ConnectionRefusedError:
+        except ConnectionError:  # refused; or cut by a close that came meanwhile
             stream.close()
             return Attempt("refused", time.monotonic() - begin), None
         seconds = time.monotonic() - begin

@@ -88,8 +88,12 @@ class Handshake:
             ValueError: it is not the responder's answer to our first message.
         """
         assert self._e is not None, "the first message comes first"  # noqa: S101
-        e = message[:32]
-        return self._second(e, _exchange(self._e, e), _exchange(private, e), message[32:], seal=False)
+        e, state = message[:32], (self._h, self._ck, self._k)
+        try:
+            return self._second(e, _exchange(self._e, e), _exchange(private, e), message[32:], seal=False)
+        except ValueError:  # anybody can send something: the answer may still come
+            self._h, self._ck, self._k = state
+            raise
 
     def _second(self, e: bytes, ee: bytes, se: bytes, text: bytes, *, seal: bool) -> bytes:
         self._mix_hash(e)

@@ -17,6 +17,8 @@ import pytest
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import wait_until
 
+pytestmark = pytest.mark.xdist_group("demo")  # they look at what demos leave behind, so one at a time
+
 
 def _host_firewall() -> str:
     """Return the host's own rules and sets, without counters."""
