@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from ipaddress import IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 from gatekeeper import duration, serverkeys
@@ -16,7 +16,19 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, names, tools
 from gatekeeper.firewall.kernel import IpsetBackend
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, Source, lies_in, show_source
+from gatekeeper.model import (
+    BY_HAND,
+    Admit,
+    Grant,
+    Outcome,
+    Revoke,
+    Rules,
+    Service,
+    Source,
+    lies_in,
+    show_source,
+    unmapped,
+)
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore
@@ -32,7 +44,7 @@ def parse_source(text: str) -> Source:
         UsageError: it is neither, or so wide that it cannot be meant.
     """
     try:
-        source = _unmapped(ip_network(text.strip(), strict=False))
+        source = unmapped(ip_network(text.strip(), strict=False))
     except ValueError:
         hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
         raise UsageError(f"{text!a} is neither an address nor a network", hint) from None
@@ -42,12 +54,6 @@ def parse_source(text: str) -> Source:
     if source.prefixlen < _WIDEST[source.version]:
         raise UsageError(f"{text} is too wide for a grant", f"at least /{_WIDEST[source.version]}")
     return source
-
-
-def _unmapped(source: Source) -> Source:
-    """Return the IPv4 network that an IPv6 one stands for (::ffff:a.b.c.d), or what it was given."""
-    mapped = source.network_address.ipv4_mapped if isinstance(source, IPv6Network) else None
-    return source if mapped is None or source.prefixlen < 96 else ip_network((int(mapped), source.prefixlen - 96))
 
 
 def grant(the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str | None) -> tuple[Grant, str | None]:
@@ -94,12 +100,18 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
     """Set back the replay floors of a client that are ahead of the clock; return how many were.
 
     Raises:
-        UsageError: there is no such client.
+        UsageError: there is no such client, or too much was accepted ahead of the clock to remember it all.
     """
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
     with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
-        return store.lower_floors(the_rules.clients[name].keys, now=time.time())
+        lowered, stuck = store.lower_floors(the_rules.clients[name].keys, now=time.time())
+    if stuck:
+        words = (
+            f"of {stuck} of {name}'s keys so many knocks were accepted ahead of the clock that not all are remembered"
+        )
+        raise UsageError(words, "give the client a new key: what was recorded then could open again")
+    return lowered
 
 
 def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | None, host: str) -> Invite:

@@ -8,6 +8,7 @@
     +-- FirewallError          iptables, ipset or netlink refused
     +-- QueueError             the NFQUEUE cannot be bound
     +-- ClientError            a knock could not be sent, or was not followed by an open port
+    |   +-- UnreachableError   no address took the knock; that may pass
     +-- KeyFileError           a private key cannot be read, written or used
     +-- UsageError             what the command line asks for makes no sense here
 
@@ -44,6 +45,10 @@ class QueueError(GatekeeperError):
 
 class ClientError(GatekeeperError):
     """A knock could not be sent, or was not followed by an open port."""
+
+
+class UnreachableError(ClientError):
+    """No address took the knock, for the network is not there (yet)."""
 
 
 class KeyFileError(GatekeeperError):

@@ -395,3 +395,9 @@ def lies_in(inner: Source, outer: Source) -> bool:
 def covers(sources: Iterable[Source], address: Address) -> bool:
     """Whether an address lies in one of the sources."""
     return any(address.version == source.version and address in source for source in sources)
+
+
+def unmapped(source: Source) -> Source:
+    """Return the IPv4 network that an IPv6 one stands for (::ffff:a.b.c.d), or what it was given."""
+    mapped = source.network_address.ipv4_mapped if isinstance(source, IPv6Network) else None
+    return source if mapped is None or source.prefixlen < 96 else ip_network((int(mapped), source.prefixlen - 96))

@@ -22,7 +22,7 @@ def _join(options: argparse.Namespace) -> None:
     from gatekeeper.sealed import keys
 
     found = invite.parse(options.invite)
-    name = options.name or found.host.replace(":", "-")
+    name = options.name or found.host.replace(":", "-").strip("-") or "server"
     path = profile.path_of(name)
     if os.path.exists(path):
         raise ClientError(f"there is a profile {name} already", f"choose another with --name, or remove {path}")

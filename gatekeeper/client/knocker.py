@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gatekeeper.client import addresses, stamps
 from gatekeeper.client.addresses import Target
-from gatekeeper.errors import ClientError
+from gatekeeper.errors import ClientError, UnreachableError
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake
 
@@ -143,7 +143,8 @@ def send(
     """Send a fresh knock to each address; ``keep_open`` the sockets, for the answers.
 
     Raises:
-        ClientError: no address could be reached.
+        UnreachableError: no address could be reached.
+        ClientError: no knock can be made; trying again would not help.
     """
     sent = Sent()
     harmless: list[tuple[str, str]] = []
@@ -172,5 +173,5 @@ def send(
         one.close()
     if not sent.addresses:
         words = "; ".join(f"{address}: {reason}" for address, reason in [*sent.failures, *harmless])
-        raise ClientError(f"the knock could not be sent: {words}", "check the network")
+        raise UnreachableError(f"the knock could not be sent: {words}", "check the network")
     return sent

@@ -104,10 +104,17 @@ def find(name: str) -> Profile | None:
         files = sorted(file for file in os.listdir(folder) if file.endswith(".conf"))
     except OSError:
         return None
+    broken: ClientError | None = None
     for file in files:
-        profile = _load(os.path.join(folder, file))
+        try:
+            profile = _load(os.path.join(folder, file))
+        except ClientError as error:  # it may be of another host
+            broken = broken or error
+            continue
         if profile.host.lower() == name.lower():
             return profile
+    if broken is not None:
+        raise broken
     return None
 
 

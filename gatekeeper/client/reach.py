@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 
 from gatekeeper.client import addresses
 from gatekeeper.client.addresses import Target
-from gatekeeper.errors import ClientError
+from gatekeeper.errors import ClientError, UnreachableError
 
 FIRST_PAUSE = 0.15
-"""Seconds after the first knock until the second; each pause is twice the one before."""
+"""Seconds after the first knock until the second, and until the third; then each pause is twice the one before."""
 LIMIT = 10.0
 """Seconds after which it is given up."""
 _FAILED_ROUNDS = 4
@@ -111,11 +111,11 @@ def connect(
         race.close()
 
 
-def _try(knock: Callable[[bool], None], *, is_first: bool) -> ClientError | None:
+def _try(knock: Callable[[bool], None], *, is_first: bool) -> UnreachableError | None:
     """Knock; return what went wrong, for the next knock may get through."""
     try:
         knock(is_first)
-    except ClientError as error:
+    except UnreachableError as error:
         return error
     return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gatekeeper.demo import probe
 from gatekeeper.demo.interrupts import Interrupts
+from gatekeeper.demo.laptop import Laptop
 from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, netns_argv
 from gatekeeper.demo.server import Gatekeeper
 from gatekeeper.demo.service import tcp_echo
@@ -23,9 +24,8 @@ _RULES = f"""\
 services:
   ssh: {{port: tcp/{PORT}, ttl: 1h}}
 clients:
-  laptop: {{open: open_sesame, close: close_sesame, services: [ssh]}}
+  laptop: {{key: KEY, services: [ssh]}}
 """
-_OPEN, _CLOSE = b"open_sesame", b"close_sesame"
 _TIMEOUT = 2.0
 
 
@@ -34,8 +34,9 @@ def run(*, show_rules: bool) -> int:
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatekeeper-demo-")))
+        laptop = Laptop(directory / "state")
         rules = directory / "rules.yaml"
-        rules.write_text(_RULES)
+        rules.write_text(_RULES.replace("KEY", laptop.key))
         rules.chmod(0o600)
         network = stack.enter_context(Network("gatekeeper-demo"))
         show = _Show(network, show_rules=show_rules)
@@ -45,29 +46,34 @@ def run(*, show_rules: bool) -> int:
         stack.enter_context(Gatekeeper(network.server, rules, directory / "state"))
         with interrupts.allowed():
             show.say("gatekeeper is ready; the rules:")
-            show.say("  " + _RULES.rstrip().replace("\n", "\n                "))
+            show.say("  " + rules.read_text().rstrip().replace("\n", "\n                "))
             show.kernel()
-            _story(show, network)
-            _over_ipv6(show, network)
+            _story(show, network, laptop)
+            _over_ipv6(show, network, laptop)
             show.say("the end: " + ("all went as it should" if show.good else "NOT all went as it should"))
         return 0 if show.good else 1
 
 
-def _story(show: _Show, network: Network) -> None:
+def _story(show: _Show, network: Network, laptop: Laptop) -> None:
     server = SERVER[4]
     show.step(f"the stranger ({STRANGER[4]}) scans tcp/1-1024", lambda: _scan(network), "no port is open")
     show.step(f"the client ({CLIENT[4]}) connects", lambda: _connect(network.client, server), "silent")
-    stream = None
+    stream, knock = None, laptop.knock()
     with show.timed("the client knocks and connects at once, with no sleep"):
-        attempt, stream = probe.open_stream(network.client, server, PORT, timeout=_TIMEOUT, knock=_OPEN)
+        attempt, stream = probe.open_stream(network.client, server, PORT, timeout=_TIMEOUT, knock=knock)
     first = "at the first SYN" if attempt.resent == 0 else f"after {attempt.resent} more SYNs"
     show.result(f"{attempt.result} {first}, {attempt.seconds * 1000:.1f} ms after the knock", attempt.result == "open")
     if stream is None:
         return
     show.kernel()
     show.step("the stranger scans again", lambda: _scan(network), "no port is open")
+    show.step(
+        "the stranger has recorded the knock, sends it, and connects",
+        lambda: _connect(network.stranger, server, knock=knock),
+        "silent",
+    )
     with stream, show.timed("the client closes, while its stream is open"):
-        probe.send(network.client, server, _CLOSE)
+        probe.send(network.client, server, laptop.knock(close=True))
         end = probe.until_end(stream, timeout=_TIMEOUT)
     words = "the stream lives on" if end is None else f"the stream is cut after {end[0] * 1000:.1f} ms ({end[1]})"
     show.result(words, end is not None)
@@ -75,9 +81,9 @@ def _story(show: _Show, network: Network) -> None:
     show.step("the client connects again", lambda: _connect(network.client, server), "silent")
 
 
-def _over_ipv6(show: _Show, network: Network) -> None:
+def _over_ipv6(show: _Show, network: Network, laptop: Laptop) -> None:
     with show.timed(f"the same over IPv6 ({CLIENT[6]}): knock and connect"):
-        attempt = probe.connect(network.client, SERVER[6], PORT, timeout=_TIMEOUT, knock=_OPEN)
+        attempt = probe.connect(network.client, SERVER[6], PORT, timeout=_TIMEOUT, knock=laptop.knock())
     show.result(f"{attempt.result}, {attempt.seconds * 1000:.1f} ms after the knock", attempt.result == "open")
     show.step("the stranger connects over IPv6", lambda: _connect(network.stranger, SERVER[6]), "silent")
 
@@ -88,8 +94,8 @@ def _scan(network: Network) -> str:
     return f"open: {ports}" if ports else "no port is open"
 
 
-def _connect(namespace: str, address: str) -> str:
-    return probe.connect(namespace, address, PORT, timeout=_TIMEOUT).result
+def _connect(namespace: str, address: str, *, knock: bytes | None = None) -> str:
+    return probe.connect(namespace, address, PORT, timeout=_TIMEOUT, knock=knock).result
 
 
 class _Show:

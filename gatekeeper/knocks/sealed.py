@@ -118,11 +118,12 @@ class SealedKnocks:
     def _turn(self, epochs: range, doors: range) -> Iterator[None]:
         """Work in pieces: each step makes or drops one tag."""
         for server in self._servers:
-            for epoch in doors:
-                self._doors[wire.door_tag(server.public, epoch)] = epoch
+            for epoch in doors:  # where two are equal, the nearer one counts: it is set below
+                self._doors.setdefault(wire.door_tag(server.public, epoch), epoch)
                 yield
         for epoch in epochs:
             door_of = {server.public: wire.door_tag(server.public, epoch) for server in self._servers}
+            self._doors.update(dict.fromkeys(door_of.values(), epoch))
             for peer in self._peers:
                 self._tags[wire.client_tag(peer.tag_key, epoch)] = _Tag(epoch, door_of[peer.server.public], peer)
                 yield
@@ -165,7 +166,7 @@ class SealedKnocks:
         if not hmac.compare_digest(wire.mac(tag.peer.tag_key, payload), payload[108:]):
             return _BAD_MAC
         opened = self._opened.get(payload)
-        if opened is not None:
+        if opened is not None and opened.payload.action in _ACTIONS:
             reason = self._replays.refusal(_stamp(tag.peer, opened), _action(opened), now=now)
             if reason is not None:
                 return Refusal(reason, tag.peer.client)
@@ -242,7 +243,7 @@ def _stamp(peer: _Peer, opened: _Opened) -> Stamp:
 
 
 def _action(opened: _Opened) -> Action:
-    return _ACTIONS.get(opened.payload.action, Action.OPEN)
+    return _ACTIONS[opened.payload.action]
 
 
 def _address(field: bytes) -> Address | None:

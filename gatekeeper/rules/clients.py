@@ -12,7 +12,7 @@ from ipaddress import ip_network
 import yaml
 
 from gatekeeper import duration
-from gatekeeper.model import Client, Service, Source
+from gatekeeper.model import Client, Service, Source, unmapped
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
 from gatekeeper.rules.values import ReadKey
@@ -139,7 +139,7 @@ class ClientReader:
             if text is None:
                 continue
             try:
-                found.append(ip_network(text, strict=False))
+                found.append(unmapped(ip_network(text, strict=False)))
             except ValueError:
                 hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
                 self._doc.complain(node, f'"{text}" is neither an address nor a network', hint)

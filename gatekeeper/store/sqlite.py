@@ -181,19 +181,31 @@ class SqliteStore:
             rows = self._db.execute("SELECT key, floor, closed FROM floors")
             return {key: Floor(floor, closed, tuple(spent.get(key, ()))) for key, floor, closed in rows}
 
-    def lower_floors(self, keys: Sequence[bytes], *, now: float) -> int:
-        """Set back to ``now`` the floors that are above it; return how many were. What was spent stays spent."""
-        latest = int(now * 1e9)
+    def lower_floors(self, keys: Sequence[bytes], *, now: float) -> tuple[int, int]:
+        """Set back to ``now`` the floors that are above it; return how many were, and how many could not be.
+
+        What was spent stays spent. So a floor stays where more was spent above ``now`` than is kept.
+        """
+        to = int(now * 1e9)
+        lowered = stuck = 0
         with self._transaction():
-            lowered = 0
             for key in keys:
-                lowered += self._db.execute(
-                    "UPDATE floors SET floor = min(floor, :now), closed = min(closed, :now)"
-                    " WHERE key = :key AND max(floor, closed) > :now",
-                    {"now": latest, "key": key},
-                ).rowcount
-            self._db.execute("UPDATE birth SET born = min(born, ?)", (latest,))
-        return lowered
+                row = self._db.execute("SELECT max(floor, closed) FROM floors WHERE key = ?", (key,)).fetchone()
+                if row is None or row[0] <= to:
+                    continue
+                where = (key, to)
+                spent = self._db.execute("SELECT count(*) FROM spent WHERE key = ? AND sent_at > ?", where).fetchone()[
+                    0
+                ]
+                if spent >= replay.KEPT:
+                    stuck += 1
+                    continue
+                self._db.execute(
+                    "UPDATE floors SET floor = min(floor, ?), closed = min(closed, ?) WHERE key = ?", (to, to, key)
+                )
+                lowered += 1
+            self._db.execute("UPDATE birth SET born = min(born, ?)", (to,))
+        return lowered, stuck
 
     def owed_cuts(self) -> list[Revoke]:
         """The revokes, of any process, whose cuts have not been settled."""
