@@ -69,7 +69,7 @@ def test_a_broken_profile_is_in_nobodys_way_but_its_own(home: Path) -> None:
     profile.save("gate", one())
     (home / "profiles" / "a.conf").write_text("rubbish\n")
     assert profile.find("gate.example") is not None
-    with pytest.raises(ClientError, match="a.conf"):
+    with pytest.raises(ClientError, match=r"a\.conf"):
         profile.find("other.example")
 
 
