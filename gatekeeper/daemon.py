@@ -11,6 +11,7 @@ When it ends, the ruleset stays: closed stays closed, and open stays open until 
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 import time
@@ -75,6 +76,8 @@ def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: Netf
         worker.stop()
 
     commits.on_finished, commits.on_failure = worker.finished, give_up
+    gc.collect()
+    gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
     worker.bind(the_rules.firewall.queue)
     _on_stop_signals(worker)
     commits.start()

@@ -12,7 +12,7 @@ Pure. docs/sealed-knock.md is the specification. The checks, cheapest first, wit
 What else must hold (dates, clocks, replays, addresses, services) is the gate's business.
 
 Tags change every two minutes. ``renew`` makes those of the next epoch ahead of time, in small pieces, so
-that the packet path never waits for it; an entry knows its epoch, so it does not matter when old ones go.
+that the packet path never waits for it. They are kept by epoch, so it does not matter when old ones go.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ import hmac
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from gatekeeper.model import Action, Address, Datagram, Knock, Reason, Refusal, Replays, Rules, ServerKey, Stamp
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake, LowOrderError
 from gatekeeper.sealed.primitives import private_key
-
-ValueT = TypeVar("ValueT")
 
 _DOORS_AROUND = 720
 """Epochs on each side whose door tags are known, to tell a clock that is a day off from junk."""
@@ -37,7 +35,7 @@ _ACTIONS = {wire.OPEN: Action.OPEN, wire.CLOSE: Action.CLOSE}
 _RESULTS = {Action.OPEN: wire.OPEN, Action.CLOSE: wire.CLOSE}
 _UNKNOWN_CLIENT = Refusal(Reason.UNKNOWN_CLIENT)
 _BAD_MAC = Refusal(Reason.BAD_MAC)
-_WRONG_EPOCH = Refusal(Reason.WRONG_EPOCH)
+_NOBODY: dict[bytes, _Peer] = {}
 
 
 class _Server:
@@ -60,12 +58,11 @@ class _Peer(NamedTuple):
     tag_key: bytes
 
 
-class _Tag(NamedTuple):
-    """What a client tag stands for: in which epoch, behind which door tag, whose."""
+class _Door(NamedTuple):
+    """What a door tag stands for: in which epoch, for which of our keys."""
 
     epoch: int
-    door: bytes
-    peer: _Peer
+    server: _Server
 
 
 class _Opened(NamedTuple):
@@ -89,8 +86,8 @@ class SealedKnocks:
         clients = [(one.name, key) for one in rules.clients.values() for key in one.keys]
         self._servers = [_Server(key) for key in server_keys] if clients else []
         self._peers = [_peer(name, key, server) for server in self._servers for name, key in clients]
-        self._doors: dict[bytes, int] = {}
-        self._tags: dict[bytes, _Tag] = {}
+        self._doors: dict[bytes, _Door] = {}
+        self._tags: dict[int, dict[bytes, _Peer]] = {}  # by epoch, then by client tag
         self._epoch: int | None = None
         self._work: Iterator[None] = iter(())
         self._opened: dict[bytes, _Opened] = {}
@@ -104,40 +101,47 @@ class SealedKnocks:
         """
         epoch = wire.epoch_at(now)
         if self._epoch is None or not 0 <= epoch - self._epoch <= 1:
-            self._begin(epoch, range(epoch - 1, epoch + 3), range(epoch - _DOORS_AROUND, epoch + _DOORS_AROUND))
+            doors = range(epoch - _DOORS_AROUND, epoch + _DOORS_AROUND)
+            self._begin(epoch, (epoch, epoch + 1, epoch - 1, epoch + 2), doors)  # the likeliest first
             at_once = True
         elif epoch != self._epoch:
             _exhaust(self._work)  # what is left of the last epoch's
             last = epoch + _DOORS_AROUND
-            self._begin(epoch, range(epoch + 2, epoch + 3), range(last - 1, last))
+            self._begin(epoch, (epoch + 2,), range(last - 1, last))
         _exhaust(self._work if at_once else islice(self._work, _piece(len(self._peers))))
 
-    def _begin(self, epoch: int, epochs: range, doors: range) -> None:
-        self._epoch, self._work = epoch, self._turn(epochs, doors)
+    def _begin(self, epoch: int, epochs: tuple[int, ...], doors: range) -> None:
+        self._epoch, self._work = epoch, self._turn(epoch, epochs, doors)
 
-    def _turn(self, epochs: range, doors: range) -> Iterator[None]:
-        """Work in pieces: each step makes or drops one tag."""
-        for server in self._servers:
-            for epoch in doors:  # where two are equal, the nearer one counts: it is set below
-                self._doors.setdefault(wire.door_tag(server.public, epoch), epoch)
-                yield
+    def _turn(self, now: int, epochs: tuple[int, ...], doors: range) -> Iterator[None]:
+        """Work in pieces: each step makes one tag, or drops what is one piece."""
         for epoch in epochs:
-            door_of = {server.public: wire.door_tag(server.public, epoch) for server in self._servers}
-            self._doors.update(dict.fromkeys(door_of.values(), epoch))
+            for server in self._servers:
+                self._doors[wire.door_tag(server.public, epoch)] = _Door(epoch, server)
+            tags = self._tags.setdefault(epoch, {})
             for peer in self._peers:
-                self._tags[wire.client_tag(peer.tag_key, epoch)] = _Tag(epoch, door_of[peer.server.public], peer)
+                tags[wire.client_tag(peer.tag_key, epoch)] = peer
                 yield
-        latest = epochs[-1]  # two ahead: what is three behind it is not accepted any more
-        yield from _drop(self._tags, [key for key, tag in self._tags.items() if not 0 <= latest - tag.epoch <= 3])
+        for server in self._servers:
+            for epoch in doors:  # where two are equal, the nearer one stays
+                self._doors.setdefault(wire.door_tag(server.public, epoch), _Door(epoch, server))
+                yield
+        for epoch in [one for one in self._tags if not -1 <= one - now <= 2]:
+            del self._tags[epoch]
+            yield
         around = _DOORS_AROUND + 2
-        yield from _drop(self._doors, [key for key, epoch in self._doors.items() if abs(epoch - latest) > around])
+        for tag in [tag for tag, door in self._doors.items() if abs(door.epoch - now) > around]:
+            del self._doors[tag]
+        yield
         opened = list(self._opened.items())  # a copy: the packet path adds to it
-        yield from _drop(self._opened, [raw for raw, one in opened if not 0 <= latest - one.epoch <= 3])
+        for raw in [raw for raw, one in opened if not -1 <= one.epoch - now <= 2]:
+            self._opened.pop(raw, None)
+        yield
 
     @property
     def tags(self) -> int:
         """How many client tags are known now."""
-        return len(self._tags)
+        return sum(map(len, self._tags.values()))
 
     def door_tags(self, *, now: float) -> list[bytes]:
         """Return the door tags that are accepted at ``now``."""
@@ -153,34 +157,36 @@ class SealedKnocks:
         door = self._doors.get(payload[:4])
         if door is None:
             return False
-        epoch = wire.epoch_at(now)
-        if not -1 <= door - epoch <= 1:
-            minutes = (door - epoch) * wire.EPOCH // 60
-            note = f"made {abs(minutes)} minutes {'ahead of' if minutes > 0 else 'behind'} this clock, or recorded then"
-            return Refusal(Reason.WRONG_EPOCH, note=note)
-        tag = self._tags.get(payload[4:12])
-        if tag is None:
+        ahead = door.epoch - wire.epoch_at(now)
+        if not -1 <= ahead <= 1:
+            return Refusal(Reason.WRONG_EPOCH, note=_how_far(ahead))
+        peer = self._peer_of(payload, door)
+        if peer is None:
             return _UNKNOWN_CLIENT
-        if tag.epoch != door or tag.door != payload[:4]:
-            return _WRONG_EPOCH
-        if not hmac.compare_digest(wire.mac(tag.peer.tag_key, payload), payload[108:]):
+        if not hmac.compare_digest(wire.mac(peer.tag_key, payload), payload[108:]):
             return _BAD_MAC
         opened = self._opened.get(payload)
         if opened is not None and opened.payload.action in _ACTIONS:
-            reason = self._replays.refusal(_stamp(tag.peer, opened), _action(opened), now=now)
+            reason = self._replays.refusal(_stamp(peer, opened), _action(opened), now=now)
             if reason is not None:
-                return Refusal(reason, tag.peer.client)
+                return Refusal(reason, peer.client)
         return True
+
+    def _peer_of(self, payload: bytes, door: _Door) -> _Peer | None:
+        """Find whose client tag it is, in the epoch and for the key of its door tag."""
+        peer = self._tags.get(door.epoch, _NOBODY).get(payload[4:12])
+        return peer if peer is not None and peer.server is door.server else None
 
     def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
         """Checks 4 and 5: open the seal, and read what is asked for."""
-        tag = self._tags.get(datagram.payload[4:12])
-        if tag is None:
+        raw = datagram.payload
+        door = self._doors.get(raw[:4])
+        peer = None if door is None else self._peer_of(raw, door)
+        if door is None or peer is None:
             return _UNKNOWN_CLIENT
-        peer = tag.peer
-        opened = self._opened.get(datagram.payload)
+        opened = self._opened.get(raw)
         if opened is None:
-            found = self._unseal(datagram.payload, tag)
+            found = self._unseal(raw, peer, door.epoch)
             if isinstance(found, Refusal):
                 return found
             opened = found
@@ -201,8 +207,7 @@ class SealedKnocks:
             answer=_Answering(opened.handshake).write if opened.handshake is not None else None,
         )
 
-    def _unseal(self, raw: bytes, tag: _Tag) -> _Opened | Refusal:
-        peer = tag.peer
+    def _unseal(self, raw: bytes, peer: _Peer, epoch: int) -> _Opened | Refusal:
         prologue = wire.prologue(raw[:12])
         handshake = Handshake(prologue, initiator=peer.public, responder=peer.server.public, ss=peer.ss)
         try:
@@ -213,7 +218,7 @@ class SealedKnocks:
             return Refusal(Reason.BAD_SEAL, peer.client)
         if len(self._opened) >= _MAX_OPENED:
             self._opened.pop(next(iter(self._opened)), None)
-        opened = _Opened(tag.epoch, payload, handshake if self._answers else None)
+        opened = _Opened(epoch, payload, handshake if self._answers else None)
         self._opened[raw] = opened
         return opened
 
@@ -231,6 +236,11 @@ class _Answering:
     def write(self, action: Action, ttl: int | None, ephemeral: bytes) -> bytes:
         answer = wire.Answer(_RESULTS[action], wire.FOREVER if ttl is None else ttl)
         return self._handshake.write_second(answer.pack(), ephemeral)
+
+
+def _how_far(epochs: int) -> str:
+    minutes = abs(epochs) * wire.EPOCH // 60
+    return f"made {minutes} minutes {'ahead of' if epochs > 0 else 'behind'} this clock, or recorded then"
 
 
 def _peer(client: str, public: bytes, server: _Server) -> _Peer:
@@ -261,9 +271,3 @@ def _piece(peers: int) -> int:
 def _exhaust(work: Iterable[None]) -> None:
     for _ in work:
         pass
-
-
-def _drop(table: dict[bytes, ValueT], gone: list[bytes]) -> Iterator[None]:
-    for key in gone:
-        table.pop(key, None)
-        yield

@@ -311,9 +311,9 @@ BAD = {
     "wrong-epoch-ahead": Vector(
         "Tags of two epochs ahead (the time inside is right).", "refused wrong-epoch", epoch=NOW // 120 + 2
     ),
-    "wrong-epoch-mixed": Vector(
+    "unknown-client-mixed": Vector(
         "A door tag of this epoch before a client tag of the last.",
-        "refused wrong-epoch",
+        "refused unknown-client",
         epoch=NOW // 120 - 1,
         door=NOW // 120,
     ),
