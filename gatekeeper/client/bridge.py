@@ -25,8 +25,9 @@ def bridge(stream: socket.socket, *, source: int = 0, sink: int = 1) -> None:
     upward = threading.Thread(target=_upward, args=(source, stream), daemon=True)
     upward.start()
     try:
-        while chunk := stream.recv(_CHUNK):
-            _write(sink, chunk)
+        chunk = memoryview(bytearray(_CHUNK))
+        while size := stream.recv_into(chunk):
+            _write(sink, chunk[:size])
     except ConnectionError:  # cut, or nobody listens to us any more
         return
     except OSError as error:
@@ -57,7 +58,6 @@ def _upward(source: int, stream: socket.socket) -> None:
         stream.shutdown(socket.SHUT_WR)
 
 
-def _write(sink: int, chunk: bytes) -> None:
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(sink, view) :]
+def _write(sink: int, chunk: memoryview) -> None:
+    while chunk:
+        chunk = chunk[os.write(sink, chunk) :]
