@@ -48,7 +48,7 @@ class Answers:
             payload = answer.write(keys.generate())
             peer = (str(to.source), to.source_port)
             self._sockets[version].sendmsg([payload], [(level, kind, info)], socket.MSG_DONTWAIT, peer)
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError, struct.error) as error:  # no answer is worth a failure
             observe.event("not-answered", {"source": str(to.source), "error": str(error)})
 
     def close(self) -> None:

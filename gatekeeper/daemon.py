@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import signal
 import sys
 import time
@@ -64,8 +65,8 @@ def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: Netf
     warm_up()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     observer = observe.Observer()
-    formats = enabled(the_rules, server_keys, enforcer.replays, now=time.time())
-    answers = Answers(the_rules.knock_port) if the_rules.acknowledge else None
+    formats = enabled(the_rules, server_keys, now=time.time())
+    answers = _answers(the_rules)
     commits = Commits(enforcer, store, observer, formats=formats, answers=answers)
     gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
     worker = Worker(queue, gate, observer, commits.submit)
@@ -90,6 +91,17 @@ def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: Netf
         store.close()
         backend.close()
     observe.message("stopped; the ruleset stays: closed stays closed, open stays open until its time is up")
+
+
+def _answers(the_rules: Rules) -> Answers | None:
+    """Make ready to answer. A port that is taken is no reason not to guard: any local user can take it."""
+    if not the_rules.acknowledge:
+        return None
+    try:
+        return Answers(the_rules.knock_port)
+    except QueueError as error:
+        observe.message(f"{error.message}: knocks are not answered ({error.hint})", level=logging.ERROR)
+        return None
 
 
 def _restore(enforcer: Enforcer) -> None:

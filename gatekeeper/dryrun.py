@@ -69,7 +69,7 @@ def run(rules_file: Path, state_dir: Path | None = None) -> None:
 def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket], keys: tuple[ServerKey, ...]) -> None:
     enforcer = Enforcer(the_rules, store, NoFirewall(), lock=contextlib.nullcontext)
     enforcer.restore(now=time.time())
-    formats = enabled(the_rules, keys, enforcer.replays, now=time.time())
+    formats = enabled(the_rules, keys, now=time.time())
     gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
     observer = observe.Observer()
     observe.message(f"dry run, no firewall is touched; listening for knocks on udp/{the_rules.knock_port}; ready")

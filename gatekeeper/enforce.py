@@ -55,9 +55,10 @@ class Enforcer:
         with self._lock():
             expired = self._store.expire(now=now)
             live = self._store.live(now=now)
-            orphans = [grant for grant in live if not self._is_in_rules(grant)]
+            kept = [grant for grant in map(self._within_rules, live) if grant is not None and grant.is_live(now)]
+            still = {(one.service, one.source, one.client) for one in kept}
+            orphans = [one for one in live if (one.service, one.source, one.client) not in still]
             self._store.forget(orphans)
-            kept = [grant for grant in live if self._is_in_rules(grant)]
             self._backend.replace(self._members(kept, now))
             self.allowlist.replace(kept)
             self.replays.replace(self._store.born, self._store.floors())
@@ -90,11 +91,13 @@ class Enforcer:
 
         Without the lock, for it may be the lock that is not to be had, and closing cannot wait.
         """
-        if effect not in self._unsaved:
-            self._unsaved.append(effect)
+        same = (effect.source, effect.client, effect.services)
+        self._unsaved = [one for one in self._unsaved if (one.source, one.client, one.services) != same]
+        self._unsaved.append(effect)
         outcome = Outcome(ended=tuple(self.allowlist.within(effect)))
         errors = self._project(outcome, now, matching=self.allowlist.matching)
-        cut = self._try_cut(self._revoked(effect), now, errors)
+        gone = self._revoked(effect) if effect.client is None else outcome.ended
+        cut = self._try_cut(gone, now, errors)
         return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
     @property
@@ -131,8 +134,8 @@ class Enforcer:
         if self._unsaved or not self._is_behind:  # with closes unsaved, the store would open what is closed
             return Outcome()
         before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
-        self._is_behind = False
         self.replays.replace(self._store.born, self._store.floors())
+        self._is_behind = False
         still = {(one.service, one.source, one.client) for one in after}
         gone = [one for one in before - after if (one.service, one.source, one.client) not in still]
         (outcome,) = self._finish([Outcome(admitted=tuple(after - before), ended=tuple(gone))], now)
@@ -238,11 +241,17 @@ class Enforcer:
             for name, sources in by_member.items()
         }
 
-    def _is_in_rules(self, grant: Grant) -> bool:
+    def _within_rules(self, grant: Grant) -> Grant | None:
+        """Return a grant as far as the rules allow it; ``None`` if they do not."""
         if grant.service not in self._rules.services:
-            return False
+            return None
+        if grant.client == BY_HAND:
+            return grant
         client = self._rules.clients.get(grant.client)
-        return grant.client == BY_HAND or (client is not None and grant.service in client.services)
+        if client is None or grant.service not in client.services:
+            return None
+        ends = [end for end in (grant.expires_at, client.not_after) if end is not None]
+        return replace(grant, expires_at=min(ends, default=None))
 
 
 def _time_left(grants: Iterable[Grant], now: float) -> int | None:

@@ -28,7 +28,7 @@ allowlist is out of date can delay a packet, but never admit one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.model import (
@@ -55,6 +55,8 @@ from gatekeeper.model import (
 )
 from gatekeeper.packet import UDP, Header, dissect, triage
 
+_LONGEST_TTL = 0xFFFF_FFFE
+"""Seconds: what an answer can say."""
 _DROPS = {reason: Decision(Verdict.DROP, reason) for reason in Reason}
 _GRANTED = Decision(Verdict.REPEAT, Reason.GRANTED)
 _HELD = Decision(Verdict.HOLD, Reason.NO_GRANT)
@@ -85,7 +87,7 @@ class Gate:
         return _HELD if header.opens_flow else _DROPS[Reason.NO_GRANT_MIDSTREAM]
 
     def _knock(self, raw: bytes, header: Header, now: float) -> Decision:
-        found = self._glance(raw[header.start : header.end], now)
+        found = self._glance(raw[header.start : header.end], header.source, now)
         if isinstance(found, Decision):
             return found
         datagram = dissect(raw, header)
@@ -95,14 +97,18 @@ class Gate:
 
     def judge(self, datagram: Datagram, *, now: float) -> Decision:
         """Decide about a datagram to the knock port (what ``run --dry-run`` asks directly)."""
-        found = self._glance(datagram.payload, now)
+        found = self._glance(datagram.payload, datagram.source.packed, now)
         return found if isinstance(found, Decision) else self._judge(datagram, found, now)
 
-    def _glance(self, payload: bytes, now: float) -> KnockFormat | Decision:
+    def _glance(self, payload: bytes, source: bytes, now: float) -> KnockFormat | Decision:
+        """Find the format that a payload is of, or what speaks against it already."""
         for form in self._formats:
             found = form.glance(payload, now=now)
             if found is True:
                 return form
+            if isinstance(found, Knock):
+                refusal = self._refusal(found, self._rules.clients[found.client], ip_address(source), now)
+                return form if refusal is None else _refused(refusal)
             if found is not False:
                 return _refused(found)
         return _DROPS[Reason.UNKNOWN_KEY]
@@ -116,14 +122,14 @@ class Gate:
         if isinstance(knock, Refusal):
             return _refused(knock)
         client = self._rules.clients[knock.client]
-        refusal = self._refusal(knock, client, datagram, now)
+        refusal = self._refusal(knock, client, datagram.source, now)
         if refusal is not None:
             return _refused(refusal)
         if knock.stamp is not None:
             self._replays.spend(knock.stamp, knock.action)
         return self._decide(knock, client, datagram, now)
 
-    def _refusal(self, knock: Knock, client: Client, datagram: Datagram, now: float) -> Refusal | None:
+    def _refusal(self, knock: Knock, client: Client, source: Address, now: float) -> Refusal | None:
         """Say what speaks against a knock whose sender we know."""
         if client.not_after is not None and now >= client.not_after:
             return Refusal(Reason.CLIENT_EXPIRED, client.name)
@@ -135,7 +141,7 @@ class Gate:
             reason = self._replays.refusal(knock.stamp, knock.action, now=now)
             if reason is not None:
                 return Refusal(reason, client.name)
-        misplaced = _misplaced(knock, client, datagram.source)
+        misplaced = _misplaced(knock, client, source)
         if misplaced is not None:
             named = None if knock.address is None else f"it names {knock.address}"
             return Refusal(misplaced, client.name, named)
@@ -157,7 +163,7 @@ class Gate:
             )
             reason, effect = Reason.OPENED, Admit(grants, knock.stamp)
             ends = [grant.expires_at for grant in grants if grant.expires_at is not None]
-            ttl = round(min(ends) - now) if ends else None
+            ttl = min(round(min(ends) - now), _LONGEST_TTL) if ends else None
         answer = None
         if self._rules.acknowledge and (write := knock.answer) is not None:
             answer = Answer(datagram, lambda ephemeral: write(knock.action, ttl, ephemeral))

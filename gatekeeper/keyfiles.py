@@ -47,7 +47,7 @@ def write(path: str, private: bytes) -> None:
     Raises:
         KeyFileError: the file exists (it is never overwritten), or cannot be written.
     """
-    temporary = f"{path}.{os.getpid()}.new"
+    temporary = f"{path}.{os.urandom(8).hex()}.new"
     try:
         fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:

@@ -285,8 +285,11 @@ class KnockFormat(Protocol):
 
     name: str
 
-    def glance(self, payload: bytes, *, now: float) -> bool | Refusal:
-        """Tell, in about a microsecond, whether a payload is of this format and worth dissecting."""
+    def glance(self, payload: bytes, *, now: float) -> bool | Refusal | Knock:
+        """Tell, in about a microsecond, whether a payload is of this format and worth dissecting.
+
+        Or, where the very same was read before, what it says: then it is dissected only if it may count.
+        """
 
     def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
         """Read a knock whose payload a glance found worth it."""

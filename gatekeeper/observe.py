@@ -72,7 +72,9 @@ class Observer:
 
     def _budget(self, decision: Decision) -> _Budget:
         self._counts[decision.reason] += 1
-        return self._strangers if decision.client is None else self._clients
+        # a replay is anybody's doing
+        is_strangers = decision.client is None or decision.reason is Reason.REPLAYED
+        return self._strangers if is_strangers else self._clients
 
     def carried_out(self, decision: Decision, outcome: Outcome, *, now: float) -> None:
         """Note what became of a knock."""
@@ -85,6 +87,9 @@ class Observer:
         self._counts[decision.reason] += 1
         if outcome.error is not None:
             self._counts[Reason.NOT_APPLIED] += 1
+        if outcome.admitted and outcome.ended:
+            changed("crowded-out", Outcome(ended=outcome.ended), now=now)
+            outcome = replace(outcome, ended=())
         changed(decision.reason.value, outcome, now=now)
         if not outcome.admitted and not outcome.ended and outcome.error is None:
             event(decision.reason.value, {"client": decision.client, "note": "nothing was open"})

@@ -15,12 +15,15 @@ The rule is here, once; the store applies it in the transaction that also has th
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Mapping
 
 from gatekeeper.model import Action, Floor, Reason, Stamp
 
 GRACE = 10 * 10**9
 """How far the floor follows behind, in nanoseconds."""
+_LATELY = 65_536
+"""Stamps that are kept in mind though the store may not have taken them (a full disk)."""
 KEPT = 256
 """Accepted stamps below the floor that the store keeps for each key, in case its floor must be set back."""
 
@@ -55,10 +58,14 @@ class _Key:
         self.heap = list(floor.spent)
         heapq.heapify(self.heap)
 
+    def remember(self, sent_at: int) -> None:
+        if sent_at > self.floor.floor and sent_at not in self.spent:
+            self.spent.add(sent_at)
+            heapq.heappush(self.heap, sent_at)
+
     def spend(self, stamp: Stamp, action: Action) -> None:
+        self.remember(stamp.sent_at)
         self.floor = advanced(self.floor, stamp, action)
-        self.spent.add(stamp.sent_at)
-        heapq.heappush(self.heap, stamp.sent_at)
         while self.heap and self.heap[0] <= self.floor.floor:
             self.spent.discard(heapq.heappop(self.heap))
 
@@ -74,11 +81,14 @@ class ReplayMemory:
         self._skew = skew
         self._born = 0
         self._keys: dict[bytes, _Key] = {}
+        self._lately: deque[Stamp] = deque(maxlen=_LATELY)
 
     def replace(self, born: int, floors: Mapping[bytes, Floor]) -> None:
-        """Learn what the store says."""
-        self._keys = {key: _Key(floor) for key, floor in floors.items()}
-        self._born = born
+        """Learn what the store says, and keep in mind what it may not have taken."""
+        fresh = {key: _Key(floor) for key, floor in floors.items()}
+        for stamp in list(self._lately):
+            fresh.setdefault(stamp.key, _Key(Floor(born))).remember(stamp.sent_at)
+        self._keys, self._born = fresh, born
 
     def refusal(self, stamp: Stamp, action: Action, *, now: float) -> Reason | None:
         """Say why a stamp cannot be spent; ``None`` if it can."""
@@ -94,6 +104,7 @@ class ReplayMemory:
         if known is None:
             known = self._keys.setdefault(stamp.key, _Key(Floor(self._born)))
         known.spend(stamp, action)
+        self._lately.append(stamp)
 
 
 def latest(now: float, skew: int) -> int:

@@ -27,7 +27,7 @@ def load(the_rules: Rules, state_dir: Path) -> tuple[ServerKey, ...]:
         if public in client.keys:
             hint = "every client has a key of its own: `gatekeeper join` or `gatekeeper keygen` makes one"
             raise KeyFileError(f"client {client.name} has the key of the server ({path})", hint)
-    if any(key.private == private for key in the_rules.server_keys):
+    if any(keys.public_of(key.private) == public for key in the_rules.server_keys):
         hint = f"move {path} away: a new key is made at the next start, and clients need its public half"
         raise KeyFileError(f"{path} is one of old_keys of the rules too", hint)
     return ServerKey(private), *the_rules.server_keys

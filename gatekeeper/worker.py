@@ -14,7 +14,7 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ _BATCH = 64
 """Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
 MAX_JOBS = 256
 """Knocks being carried out at once; more are dropped (their senders have keys)."""
+_SHARE = MAX_JOBS // 8
+"""How many of these may be one client's, so that one that floods leaves room for the others."""
 _PROC = Path("/proc/net/netfilter/nfnetlink_queue")
 
 
@@ -62,6 +64,7 @@ class Worker:
         self._submit = submit
         self._holds: Holds[tuple[Packet, bytes]] = Holds()
         self._jobs = 0
+        self._jobs_of: Counter[str | None] = Counter()
         self._finished: deque[Job] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
@@ -135,10 +138,11 @@ class Worker:
         raw = packet.get_payload()
         decision = self._gate.inspect(raw, now=time.time())
         if decision.effect is not None:
-            if self._jobs >= MAX_JOBS:
+            if self._jobs >= MAX_JOBS or self._jobs_of[decision.client] >= _SHARE:
                 self._observer.refused(Decision(Verdict.DROP, Reason.OVERLOADED, client=decision.client), raw)
                 return False
             self._jobs += 1
+            self._jobs_of[decision.client] += 1
             self._submit(Job(decision.effect, decision, packet))
             return True
         if decision.verdict is Verdict.DROP:
@@ -165,6 +169,9 @@ class Worker:
         while self._finished:
             job = self._finished.popleft()
             self._jobs -= 1
+            self._jobs_of[job.decision.client] -= 1
+            if not self._jobs_of[job.decision.client]:
+                del self._jobs_of[job.decision.client]
             for grant in job.outcome.admitted if job.outcome else ():
                 self._release(grant.source)
             job.packet.drop()

@@ -55,7 +55,7 @@ class Door:
     @staticmethod
     def gate_for(the_rules: Rules) -> Gate:
         replays = ReplayMemory()
-        formats = enabled(the_rules, (ServerKey(SERVER),), replays, now=time.time())
+        formats = enabled(the_rules, (ServerKey(SERVER),), now=time.time())
         return Gate(the_rules, formats, Allowlist(()), replays=replays)
 
     def knock(self, target: Target, maker: SealedMaker) -> Sent:

@@ -118,7 +118,7 @@ def judge(port: socket.socket, rules: Rules) -> Decision:
     payload, (address, source_port) = port.recvfrom(2048)
     now = time.time()
     replays = ReplayMemory()
-    gate = Gate(rules, enabled(rules, (ServerKey(SERVER),), replays, now=now), Allowlist(()), replays=replays)
+    gate = Gate(rules, enabled(rules, (ServerKey(SERVER),), now=now), Allowlist(()), replays=replays)
     here = ip_address("127.0.0.1")
     return gate.judge(Datagram(ip_address(address), here, source_port, rules.knock_port, payload), now=now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from gatekeeper.model import (
     Rules,
     Service,
     Source,
+    Stamp,
     Transport,
 )
 from gatekeeper.store.sqlite import SqliteStore
@@ -208,12 +210,48 @@ def test_what_expired_here_and_is_not_in_the_store_is_forgotten(enforcer: Enforc
     assert enforcer.allowlist.next_expiry() is None
 
 
-def test_a_close_cuts_also_when_nothing_is_granted_any_more(enforcer: Enforcer, kernel: Recorder) -> None:
-    """What was kept when its grant ended by time is open still."""
-    enforcer.carry_out([Revoke(HOME, "laptop", ("ssh", "web"))], now=NOW)
-    assert kernel.cuts == [("ssh", HOME), ("web", HOME)]
-    enforcer.carry_out([Revoke(HOME)], now=NOW)
-    assert kernel.cuts[2:] == [("ssh", HOME), ("web", HOME), ("vpn", HOME)]
+def test_a_close_cuts_what_was_kept_when_its_grant_ended_by_time(enforcer: Enforcer, kernel: Recorder) -> None:
+    enforcer.carry_out([Admit((grant(end=NOW + 1),))], now=NOW)
+    enforcer.expire(now=NOW + 2)
+    kernel.cuts.clear()
+    enforcer.carry_out([Revoke(HOME, "laptop", ("ssh", "web"))], now=NOW + 3)
+    assert kernel.cuts == [("ssh", HOME)]
+    enforcer.carry_out([Revoke(HOME)], now=NOW + 3)
+    assert kernel.cuts[1:] == [("ssh", HOME), ("web", HOME), ("vpn", HOME)], "an administrator's revoke cuts everything"
+
+
+def test_a_close_cuts_nothing_that_its_client_never_had(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder
+) -> None:
+    """Whose connection is whose, only the store knows; and the address of a close can be forged."""
+    enforcer.carry_out([Admit((grant(end=NOW + 1),))], now=NOW)
+    enforcer.expire(now=NOW + 2)
+    kernel.cuts.clear()
+    enforcer.carry_out([Revoke(HOME, "desk", ("ssh",))], now=NOW + 3)
+    assert kernel.cuts == []
+    store._db.execute("PRAGMA query_only = 1")
+    enforcer.close_unsaved(Revoke(HOME, "desk", ("ssh",)), now=NOW + 3)
+    assert kernel.cuts == []
+
+
+def test_of_closes_that_could_not_be_stored_the_last_one_is_kept_for_each(
+    enforcer: Enforcer, store: SqliteStore
+) -> None:
+    store._db.execute("PRAGMA query_only = 1")
+    for number in range(100):
+        enforcer.close_unsaved(Revoke(HOME, "laptop", ("ssh",), Stamp(bytes(32), number)), now=NOW)
+    assert [one.stamp for one in enforcer.unsaved] == [Stamp(bytes(32), 99)]
+
+
+def test_a_restart_ends_what_the_rules_have_given_an_end(store: SqliteStore, kernel: Recorder) -> None:
+    """A client whose last day was moved has no grant that outlives it."""
+    for end, left in ((NOW + 30, NOW + 30), (NOW - 1, None)):
+        client = replace(RULES.clients["laptop"], not_after=end)
+        rules = replace(RULES, clients={**RULES.clients, "laptop": client})
+        again = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
+        store.commit([Admit((grant(end=None),))], now=NOW)
+        outcome = again.restore(now=NOW)
+        assert [one.expires_at for one in outcome.admitted] == ([] if left is None else [left])
 
 
 def test_what_the_store_cannot_take_is_closed_in_the_kernel_and_stored_later(

@@ -33,7 +33,7 @@ def source(version: int) -> Source:
 
 def gate(*grants: Grant) -> Gate:
     replays = ReplayMemory()
-    return Gate(RULES, enabled(RULES, (), replays, now=NOW), Allowlist(grants), replays=replays)
+    return Gate(RULES, enabled(RULES, (), now=NOW), Allowlist(grants), replays=replays)
 
 
 PACKETS = [

@@ -93,14 +93,23 @@ def test_what_was_sent_before_the_store_was_made_is_refused_as_such() -> None:
 
 def test_what_the_store_says_takes_the_place_of_what_was_known() -> None:
     memory = ReplayMemory()
-    assert try_to_spend(memory, NS) is None
     memory.replace(0, {KEY: Floor(NS - GRACE, NS - 5, (NS - 3, NS - 1))})
-    assert try_to_spend(memory, NS) is None
     assert try_to_spend(memory, NS - 1) is Reason.REPLAYED
     assert try_to_spend(memory, NS - 2) is None
     assert try_to_spend(memory, NS - 3) is Reason.REPLAYED
     assert try_to_spend(memory, NS - 5) is Reason.BEFORE_CLOSE
     assert try_to_spend(memory, NS - 5, CLOSE) is None
+
+
+def test_what_the_store_could_not_take_stays_in_mind() -> None:
+    """A disk that was full: a listener's copy of the knock does not count instead. But no floor is kept up by it."""
+    memory = ReplayMemory()
+    assert try_to_spend(memory, NS) is None
+    memory.replace(0, {KEY: Floor(NS - 2 * GRACE)})
+    assert try_to_spend(memory, NS) is Reason.REPLAYED
+    assert try_to_spend(memory, NS - GRACE - 1) is None
+    memory.replace(0, {})
+    assert try_to_spend(memory, NS) is Reason.REPLAYED
 
 
 def test_the_memory_holds_only_what_stands_above_the_floor() -> None:

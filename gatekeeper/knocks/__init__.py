@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gatekeeper.knocks import plain, sealed
-from gatekeeper.model import KnockFormat, Replays, Rules, ServerKey
+from gatekeeper.model import KnockFormat, Rules, ServerKey
 
-FORMATS: dict[str, Callable[[Rules, tuple[ServerKey, ...], Replays], KnockFormat]] = {
+FORMATS: dict[str, Callable[[Rules, tuple[ServerKey, ...]], KnockFormat]] = {
     "sealed": sealed.SealedKnocks,
-    "plain": lambda rules, _keys, _replays: plain.PlainKeys(rules),
+    "plain": lambda rules, _keys: plain.PlainKeys(rules),
 }
 
 
-def enabled(rules: Rules, server_keys: tuple[ServerKey, ...], replays: Replays, *, now: float) -> list[KnockFormat]:
+def enabled(rules: Rules, server_keys: tuple[ServerKey, ...], *, now: float) -> list[KnockFormat]:
     """Build the formats for a rules file, ready for ``now``."""
-    formats = [make(rules, server_keys, replays) for make in FORMATS.values()]
+    formats = [make(rules, server_keys) for make in FORMATS.values()]
     for form in formats:
         form.renew(now=now)
     return formats

@@ -5,7 +5,7 @@ Pure. docs/sealed-knock.md is the specification. The checks, cheapest first, wit
 1. length and door tag: one dictionary lookup stops what is not a sealed knock to us;
 2. client tag: one more, whatever the number of clients;
 3. mac, in constant time: one keyed hash stops junk behind tags that were captured. And a datagram that was
-   opened before is not opened again: an exact replay costs no public-key work;
+   opened before is not opened again: an exact replay costs neither public-key work nor Scapy;
 4. Noise_KK: one X25519 and one AEAD. From here on we know who it is;
 5. fields that are well-formed.
 
@@ -17,13 +17,14 @@ that the packet path never waits for it. They are kept by epoch, so it does not 
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import NamedTuple
 
-from gatekeeper.model import Action, Address, Datagram, Knock, Reason, Refusal, Replays, Rules, ServerKey, Stamp
+from gatekeeper.model import Action, Address, Datagram, Knock, Reason, Refusal, Rules, ServerKey, Stamp
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake, LowOrderError
 from gatekeeper.sealed.primitives import private_key
@@ -35,6 +36,7 @@ _ACTIONS = {wire.OPEN: Action.OPEN, wire.CLOSE: Action.CLOSE}
 _RESULTS = {Action.OPEN: wire.OPEN, Action.CLOSE: wire.CLOSE}
 _UNKNOWN_CLIENT = Refusal(Reason.UNKNOWN_CLIENT)
 _BAD_MAC = Refusal(Reason.BAD_MAC)
+_NOT_READY = Refusal(Reason.WRONG_EPOCH, note="this clock has just leapt, and the tags of now are still being made")
 _NOBODY: dict[bytes, _Peer] = {}
 
 
@@ -78,9 +80,8 @@ class SealedKnocks:
 
     name = "sealed"
 
-    def __init__(self, rules: Rules, server_keys: tuple[ServerKey, ...], replays: Replays) -> None:
+    def __init__(self, rules: Rules, server_keys: tuple[ServerKey, ...]) -> None:
         """Work out what each client's keys share with ours: one X25519 for each pair. Then ``renew`` it."""
-        self._replays = replays
         self._services = {wire.service_id(name): name for name in rules.services}
         self._answers = rules.acknowledge
         clients = [(one.name, key) for one in rules.clients.values() for key in one.keys]
@@ -101,8 +102,8 @@ class SealedKnocks:
         """
         epoch = wire.epoch_at(now)
         if self._epoch is None or not 0 <= epoch - self._epoch <= 1:
-            doors = range(epoch - _DOORS_AROUND, epoch + _DOORS_AROUND)
-            self._begin(epoch, (epoch, epoch + 1, epoch - 1, epoch + 2), doors)  # the likeliest first
+            doors = range(max(0, epoch - _DOORS_AROUND), epoch + _DOORS_AROUND)
+            self._begin(epoch, (epoch, epoch + 1, max(0, epoch - 1), epoch + 2), doors)  # the likeliest first
             at_once = True
         elif epoch != self._epoch:
             _exhaust(self._work)  # what is left of the last epoch's
@@ -150,8 +151,8 @@ class SealedKnocks:
 
     # -- reading
 
-    def glance(self, payload: bytes, *, now: float) -> bool | Refusal:
-        """Checks 1 to 3: whether it is a sealed knock whose tags and mac are right."""
+    def glance(self, payload: bytes, *, now: float) -> bool | Refusal | Knock:
+        """Checks 1 to 3: whether it is a sealed knock whose tags and mac are right; what it says, if it is known."""
         if len(payload) != wire.SIZE:
             return False
         door = self._doors.get(payload[:4])
@@ -162,15 +163,11 @@ class SealedKnocks:
             return Refusal(Reason.WRONG_EPOCH, note=_how_far(ahead))
         peer = self._peer_of(payload, door)
         if peer is None:
-            return _UNKNOWN_CLIENT
+            return _UNKNOWN_CLIENT if door.epoch in self._tags else _NOT_READY
         if not hmac.compare_digest(wire.mac(peer.tag_key, payload), payload[108:]):
             return _BAD_MAC
         opened = self._opened.get(payload)
-        if opened is not None and opened.payload.action in _ACTIONS:
-            reason = self._replays.refusal(_stamp(peer, opened), _action(opened), now=now)
-            if reason is not None:
-                return Refusal(reason, peer.client)
-        return True
+        return True if opened is None else self._read(peer, opened, now)
 
     def _peer_of(self, payload: bytes, door: _Door) -> _Peer | None:
         """Find whose client tag it is, in the epoch and for the key of its door tag."""
@@ -190,6 +187,10 @@ class SealedKnocks:
             if isinstance(found, Refusal):
                 return found
             opened = found
+        return self._read(peer, opened, now)
+
+    def _read(self, peer: _Peer, opened: _Opened, now: float) -> Knock | Refusal:
+        """Read what stands inside a seal."""
         until = peer.server.until
         if until is not None and now >= until:
             return Refusal(Reason.OLD_SERVER_KEY, peer.client, "the client's profile has a server key of the past")
@@ -217,7 +218,8 @@ class SealedKnocks:
         except ValueError:
             return Refusal(Reason.BAD_SEAL, peer.client)
         if len(self._opened) >= _MAX_OPENED:
-            self._opened.pop(next(iter(self._opened)), None)
+            with contextlib.suppress(RuntimeError, StopIteration):  # ``renew`` may be taking some out just now
+                self._opened.pop(next(iter(self._opened)), None)
         opened = _Opened(epoch, payload, handshake if self._answers else None)
         self._opened[raw] = opened
         return opened

@@ -18,9 +18,12 @@ from gatekeeper.rules.schema import Reader
 from gatekeeper.rules.values import ReadKey
 
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
+_FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def parse(text: bytes, *, file: str, read_key: ReadKey) -> tuple[Rules, list[Problem]]:
+def parse(
+    text: bytes, *, file: str, read_key: ReadKey, read_private: ReadKey | None = None
+) -> tuple[Rules, list[Problem]]:
     """Turn the text of a rules file into ``Rules`` and warnings.
 
     Raises:
@@ -32,7 +35,7 @@ def parse(text: bytes, *, file: str, read_key: ReadKey) -> tuple[Rules, list[Pro
         document.complain(None, "the file is empty", "start from the example rules/rules.yaml")
     if document.failed:
         raise document.error()
-    rules = Reader(document, read_key).read(root)
+    rules = Reader(document, read_key, read_private or read_key).read(root)
     if document.failed:
         raise document.error()
     return rules, document.problems
@@ -57,7 +60,13 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
             warnings.append(_too_open(str(path.parent / name)))
         return content.removesuffix(b"\n").removesuffix(b"\r")
 
-    rules, problems = parse(text, file=str(path), read_key=read_key)
+    def read_private(name: str) -> bytes:
+        content, key_mode = _read(path.parent / name, MAX_KEY)
+        if key_mode & _FOR_OTHERS:
+            raise ValueError("other users can read or write it (chmod 600, or better make a new one)")
+        return content
+
+    rules, problems = parse(text, file=str(path), read_key=read_key, read_private=read_private)
     if mode & _READABLE_BY_OTHERS and any(client.open_key for client in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]

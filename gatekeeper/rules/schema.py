@@ -1,6 +1,7 @@
 """What rules.yaml may say: nodes to ``Rules``, every problem noted at its line and column.
 
-Pure but for what it is handed: ``read_key`` fetches the content of a key file.
+Pure but for what it is handed: ``read_key`` fetches the content of a key file, ``read_private`` that of one which
+nobody else may read.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _VARIANTS = ("auto", "nft", "legacy")
 class Reader:
     """Reads one document into ``Rules``."""
 
-    def __init__(self, document: Document, read_key: ReadKey) -> None:
+    def __init__(self, document: Document, read_key: ReadKey, read_private: ReadKey) -> None:
         self._doc = document
-        self._read_key = read_key
+        self._read_key, self._read_private = read_key, read_private
         self._named: set[str] = set()  # services, also those that are wrong and were complained about
 
     def read(self, root: yaml.Node | None) -> Rules:
@@ -142,12 +143,12 @@ class Reader:
                 continue
             found.append(self._server_key(its["key_file"], values.date(self._doc, its["until"])))
         usable = [key for key in found if key is not None]
-        if len({key.private for key in usable}) < len(usable):
+        if len({keys.public_of(key.private) for key in usable}) < len(usable):
             self._doc.complain(section.key if section else None, "a key of the server stands twice")
         return tuple(usable)
 
     def _server_key(self, field: Entry, until: float | None) -> ServerKey | None:
-        content = values.file_content(self._doc, field, self._read_key)
+        content = values.file_content(self._doc, field, self._read_private)
         if content is None:
             return None
         try:

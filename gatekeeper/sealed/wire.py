@@ -94,8 +94,8 @@ class Answer:
 
 
 def epoch_at(now: float) -> int:
-    """Return the number of the epoch of a Unix time."""
-    return int(now // EPOCH)
+    """Return the number of the epoch of a Unix time; there are none before 1970."""
+    return max(0, int(now // EPOCH))
 
 
 def door_tag(server: bytes, epoch: int) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gatekeeper import replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Source, Stamp
+from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Source, Stamp
 
 FILE = "gatekeeper.db"
 _VERSION = 2
@@ -34,6 +34,17 @@ CREATE TABLE IF NOT EXISTS grants (
     PRIMARY KEY (version, first, last, service, client)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS grants_by_end ON grants (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS grants_by_client ON grants (client, service);
+CREATE TABLE IF NOT EXISTS kept (  -- ended by time, so its connections may have been kept; a close still cuts them
+    version  INTEGER NOT NULL,
+    first    BLOB NOT NULL,
+    last     BLOB NOT NULL,
+    service  TEXT NOT NULL,
+    client   TEXT NOT NULL,
+    ended_at REAL NOT NULL,
+    PRIMARY KEY (version, first, last, service, client)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS kept_by_end ON kept (ended_at);
 CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the kernel yet
     source TEXT NOT NULL,
     services TEXT NOT NULL,         -- separated by spaces; empty: all
@@ -52,6 +63,10 @@ CREATE TABLE IF NOT EXISTS spent (  -- accepted: all above the floor, and some b
     PRIMARY KEY (key, sent_at)
 ) WITHOUT ROWID;
 """
+MAX_GRANTS = 4096
+"""Live grants that one client may have for a service: so that none fills the kernel's set, which all share."""
+_KEPT_FOR = 30 * 86_400.0
+"""Seconds for which it is remembered whose connections may have been kept."""
 _COLUMNS = "source, service, client, expires_at"
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 
@@ -121,8 +136,21 @@ class SqliteStore:
                     for grant in effect.grants
                 ],
             )
-            return Outcome(admitted=effect.grants)
+            return Outcome(admitted=effect.grants, ended=tuple(self._crowded_out(effect)))
         return Outcome(ended=tuple(self._revoke(effect, now)))
+
+    def _crowded_out(self, effect: Admit) -> list[Grant]:
+        """Take out what a client has too much of: what ends first."""
+        gone: list[Grant] = []
+        for client, service in {(one.client, one.service) for one in effect.grants if one.client != BY_HAND}:
+            where = "client = ? AND service = ?"
+            count = self._db.execute(f"SELECT count(*) FROM grants WHERE {where}", (client, service)).fetchone()[0]
+            if count > MAX_GRANTS:
+                order = "ORDER BY expires_at IS NULL, expires_at LIMIT ?"
+                values = (client, service, count - MAX_GRANTS)
+                gone += map(_grant, self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} {order}", values))
+        self._delete(gone)
+        return gone
 
     def _revoke(self, effect: Revoke, now: float) -> list[Grant]:
         version, first, last = _range(effect.source)
@@ -133,8 +161,14 @@ class SqliteStore:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)
         found = [grant for grant in map(_grant, rows) if effect.services is None or grant.service in effect.services]
         self._delete(found)
-        owed = (str(effect.source), " ".join(effect.services or ()))
-        self._db.execute("INSERT OR IGNORE INTO owed_cuts VALUES (?, ?)", owed)
+        services = effect.services
+        if effect.client is not None:  # what is cut is its own: it had, or has, a grant there
+            kept = self._db.execute(f"SELECT DISTINCT service FROM kept WHERE {where}", values)
+            its = {grant.service for grant in found} | {service for (service,) in kept}
+            services = tuple(sorted(its if services is None else its & set(services)))
+        if services is None or services:
+            owed = (str(effect.source), " ".join(services or ()))
+            self._db.execute("INSERT OR IGNORE INTO owed_cuts VALUES (?, ?)", owed)
         return found
 
     # -- stamps
@@ -184,7 +218,8 @@ class SqliteStore:
     def lower_floors(self, keys: Sequence[bytes], *, now: float) -> tuple[int, int]:
         """Set back to ``now`` the floors that are above it; return how many were, and how many could not be.
 
-        What was spent stays spent. So a floor stays where more was spent above ``now`` than is kept.
+        What was spent stays spent. So a floor stays where more was spent above ``now`` than is kept. The store's
+        own birth, which is the floor of all keys that have none, is set back too, and counts as one.
         """
         to = int(now * 1e9)
         lowered = stuck = 0
@@ -204,7 +239,7 @@ class SqliteStore:
                     "UPDATE floors SET floor = min(floor, ?), closed = min(closed, ?) WHERE key = ?", (to, to, key)
                 )
                 lowered += 1
-            self._db.execute("UPDATE birth SET born = min(born, ?)", (to,))
+            lowered += self._db.execute("UPDATE birth SET born = ? WHERE born > ?", (to, to)).rowcount
         return lowered, stuck
 
     def owed_cuts(self) -> list[Revoke]:
@@ -232,6 +267,11 @@ class SqliteStore:
             )
             ended = [_grant(row) for row in rows]
             self._delete(ended)
+            self._db.executemany(
+                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
+                [(*_range(grant.source), grant.service, grant.client, now) for grant in ended],
+            )
+            self._db.execute("DELETE FROM kept WHERE ended_at < ?", (now - _KEPT_FOR,))
         return ended
 
     def forget(self, grants: Sequence[Grant]) -> None:

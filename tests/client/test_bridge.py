@@ -152,7 +152,7 @@ def test_a_connection_that_is_cut_ends_it_without_a_word() -> None:
 class Lost(socket.socket):
     """A socket of a connection that nobody has answered for a long time: loopback loses nothing."""
 
-    def recv(self, *_: object) -> bytes:
+    def recv_into(self, *_: object) -> int:
         raise TimeoutError(110, "Connection timed out")
 
 

@@ -63,7 +63,7 @@ RULES = Rules(
 )
 MAY = {"ssh", "web"}
 REPLAYS = ReplayMemory()
-GATE = Gate(RULES, enabled(RULES, (ServerKey(SERVER_PRIVATE),), REPLAYS, now=NOW), Allowlist(()), replays=REPLAYS)
+GATE = Gate(RULES, enabled(RULES, (ServerKey(SERVER_PRIVATE),), now=NOW), Allowlist(()), replays=REPLAYS)
 TARGET = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 REFUSALS = set(list(Reason)[list(Reason).index(Reason.NO_GRANT) :])
 

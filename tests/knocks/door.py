@@ -45,7 +45,7 @@ class Door:
         known = clients or (Client(name="laptop", services=("ssh", "web"), keys=(make.CLIENT_PUBLIC,)),)
         self.rules = Rules(SERVICES, {one.name: one for one in (*known, DESK)}, acknowledge=acknowledge, skew=skew)
         self.replays = ReplayMemory(skew=skew)
-        formats = enabled(self.rules, (ServerKey(make.SERVER, until),), self.replays, now=NOW)
+        formats = enabled(self.rules, (ServerKey(make.SERVER, until),), now=NOW)
         self.gate = Gate(self.rules, formats, Allowlist(()), replays=self.replays)
         assert isinstance(formats[0], SealedKnocks)
         self.format = formats[0]

@@ -9,10 +9,10 @@ from gatekeeper.knocks.sealed import SealedKnocks
 from gatekeeper.model import (
     Client,
     Reason,
+    Refusal,
     Rules,
     ServerKey,
 )
-from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from tests.knocks.door import NOW, SECOND, SERVICES, seal
 from tests.vectors.sealed import make
@@ -25,7 +25,7 @@ def ring(count: int) -> tuple[SealedKnocks, list[wire.Sealer]]:
         f"c{number}": Client(name=f"c{number}", services=("ssh",), keys=(keys.public_of(private),))
         for number, private in enumerate(privates)
     }
-    form = SealedKnocks(Rules(SERVICES, clients), (ServerKey(make.SERVER),), ReplayMemory())
+    form = SealedKnocks(Rules(SERVICES, clients), (ServerKey(make.SERVER),))
     return form, [wire.Sealer(private, make.SERVER_PUBLIC) for private in privates]
 
 
@@ -50,7 +50,7 @@ def test_tags_are_renewed_in_pieces_and_those_of_the_neighbouring_epochs_are_alw
         for far in (-2, 2):
             for raw in made.get(behind + far, ()):
                 found = form.glance(raw, now=now)
-                assert not isinstance(found, bool)
+                assert isinstance(found, Refusal)
                 assert found.reason in {Reason.WRONG_EPOCH, Reason.UNKNOWN_CLIENT}
         assert form.tags <= 3 * 5
         assert len(form._doors) <= 2 * sealed._DOORS_AROUND + 4
@@ -97,7 +97,7 @@ def test_a_clock_that_is_a_day_off_is_told_from_junk(hours: int, words: str) -> 
     form, sealers = ring(1)
     form.renew(now=NOW)
     found = form.glance(sealed_at(sealers[0], NOW + hours * 3600), now=NOW)
-    assert not isinstance(found, bool)
+    assert isinstance(found, Refusal)
     assert found.reason is Reason.WRONG_EPOCH
     assert found.note is not None
     assert words in found.note
@@ -109,7 +109,27 @@ def test_the_door_tags_of_now_are_those_that_are_accepted() -> None:
 
 
 def test_a_server_without_sealed_clients_has_no_tags() -> None:
-    form = SealedKnocks(Rules(SERVICES, {}), (ServerKey(make.SERVER),), ReplayMemory())
+    form = SealedKnocks(Rules(SERVICES, {}), (ServerKey(make.SERVER),))
     form.renew(now=NOW)
     assert form.tags == 0
     assert form.glance(seal(), now=NOW) is False
+
+
+@pytest.mark.parametrize("now", [0.0, 119.0, 240.0, 50_000.0, -5.0])
+def test_a_clock_that_was_never_set_stops_nothing(now: float) -> None:
+    form, sealers = ring(2)
+    form.renew(now=now)
+    assert form.glance(sealed_at(sealers[1], max(0.0, now)), now=now) is True
+    form.renew(now=NOW)
+    assert form.glance(sealed_at(sealers[1], NOW), now=NOW) is True
+    form.renew(now=now)
+    assert form.glance(sealed_at(sealers[1], max(0.0, now)), now=now) is True
+
+
+def test_until_the_tags_of_a_leap_are_made_it_is_the_clock_that_is_told() -> None:
+    form, sealers = ring(1)
+    form.renew(now=NOW)
+    later = NOW + 10 * wire.EPOCH
+    found = form.glance(sealed_at(sealers[0], later), now=later)
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.WRONG_EPOCH

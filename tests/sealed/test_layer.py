@@ -29,7 +29,7 @@ def inspect(raw: bytes, now: float = NOW) -> Decision:
     laptop = Client(name="laptop", services=("ssh",), keys=(make.CLIENT_PUBLIC,), open_key=b"open_sesame")
     rules = Rules({"ssh": Service("ssh", Transport.TCP, 22, 3600)}, {"laptop": laptop})
     replays = ReplayMemory()
-    formats = enabled(rules, (ServerKey(make.SERVER),), replays, now=now)
+    formats = enabled(rules, (ServerKey(make.SERVER),), now=now)
     return Gate(rules, formats, Allowlist(()), replays=replays).inspect(raw, now=now)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.errors import StoreError
-from gatekeeper.model import Admit, Grant, Outcome, Revoke, Store
-from gatekeeper.store.sqlite import FILE, SqliteStore
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Store
+from gatekeeper.store.sqlite import FILE, MAX_GRANTS, SqliteStore
 
 NOW = 1000.0
 STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore}
@@ -114,8 +114,9 @@ def test_forgetting_takes_out_what_it_is_told(store: Store) -> None:
 
 
 def test_a_revoke_owes_a_cut_until_it_is_settled(open_store: Callable[[], Store]) -> None:
-    """Also after a restart, and also when there was nothing to revoke."""
+    """Also after a restart; an administrator's also when there was nothing to revoke."""
     first = open_store()
+    first.commit([Admit((grant("192.0.2.7"), grant("192.0.2.7", "web")))], now=NOW)
     revokes = [Revoke(ip_network("192.0.2.7"), "laptop", ("ssh", "web")), Revoke(ip_network("2001:db8::/64"))]
     first.commit(revokes, now=NOW)
     first.commit(revokes, now=NOW)
@@ -147,11 +148,23 @@ def test_a_change_by_another_is_noticed_once_and_ones_own_never(open_store: Call
 
 def test_a_hundred_thousand_grants_do_not_slow_a_commit_down(store: Store) -> None:
     """Not a timed test: 100,000 grants are written and read, and one more is found among them."""
-    many = tuple(Grant(ip_network((0x0A00_0000 + n, 32)), "ssh", "crowd", NOW + 60) for n in range(100_000))
+    many = tuple(Grant(ip_network((0x0A00_0000 + n, 32)), "ssh", f"c{n % 100}", NOW + 60) for n in range(100_000))
     store.commit([Admit(many)], now=NOW)
     store.commit([Admit((grant("192.0.2.7"),))], now=NOW)
     assert store.matching("ssh", ip_network("192.0.2.7"), now=NOW) == [grant("192.0.2.7")]
     assert len(store.live(now=NOW)) == 100_001
+
+
+def test_a_client_that_opens_for_everybody_crowds_out_only_itself(store: Store) -> None:
+    """Beyond 4,096 live grants for a service, what ends first gives way."""
+    other = grant("192.0.2.7", client="desk", end=NOW + 1)
+    by_hand = grant("192.0.2.8", client=BY_HAND, end=NOW + 1)
+    store.commit([Admit((other, by_hand))], now=NOW)
+    many = [grant(f"10.0.{n // 256}.{n % 256}", end=NOW + 60 + n) for n in range(MAX_GRANTS)]
+    store.commit([Admit(tuple(many))], now=NOW)
+    (outcome,) = store.commit([Admit((grant("192.0.2.9", end=None), grant("192.0.2.10", end=NOW + 999_999)))], now=NOW)
+    assert set(outcome.ended) == set(many[:2])
+    assert set(store.live(now=NOW)) > {other, by_hand, grant("192.0.2.9", end=None), *many[2:]}
 
 
 # -- SQLite's own
