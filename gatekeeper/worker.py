@@ -37,7 +37,7 @@ _BATCH = 64
 """Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
 MAX_JOBS = 256
 """Knocks being carried out at once; more are dropped (their senders have keys)."""
-_SHARE = MAX_JOBS // 8
+_SHARE = MAX_JOBS // 2
 """How many of these may be one client's, so that one that floods leaves room for the others."""
 _PROC = Path("/proc/net/netfilter/nfnetlink_queue")
 

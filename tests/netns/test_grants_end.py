@@ -92,6 +92,7 @@ def test_a_knock_before_the_end_renews_the_grant(site: Site, version: int) -> No
         assert site.connect(version) == "open"
 
 
+@pytest.mark.timing
 def test_a_thousand_grants_all_end_on_time_and_a_short_one_among_them(site: Site) -> None:
     """999 grants of 6 s and one of 2 s: each ends when it should, and none lives on."""
     version = 4

@@ -158,6 +158,7 @@ def test_a_queue_that_another_program_has_is_refused(site: Site) -> None:
     assert f"queue 6220 is taken by process {other.pid}" in failure.value.message
 
 
+@pytest.mark.timing
 def test_a_log_that_nobody_reads_does_not_keep_it_from_stopping(site: Site, version: int) -> None:
     """Nor from serving."""
     argv = gatekeeper_argv("run", "--rules", str(site.rules), "--state-dir", str(site.state))
