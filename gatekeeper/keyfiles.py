@@ -55,15 +55,27 @@ def write(path: str, private: bytes) -> None:
                 file.write(keys.show(private).encode() + b"\n")
                 file.flush()
                 os.fsync(fd)
-            os.link(temporary, path)  # unlike a rename, it fails where something is
+            _place(temporary, path)
         finally:
-            os.unlink(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
         _sync_folder(os.path.dirname(path) or ".")
     except FileExistsError:
         hint = "name another file, or move that one away: whoever is known by it would have to be told"
         raise KeyFileError(f"{path} exists, and is not overwritten", hint) from None
     except OSError as error:
         raise KeyFileError(f"cannot write the key {path}: {error.strerror}") from error
+
+
+def _place(temporary: str, path: str) -> None:
+    try:
+        os.link(temporary, path)  # unlike a rename, it fails where something is
+    except FileExistsError:
+        raise
+    except (OSError, AttributeError):  # a file system without links (FAT)
+        if os.path.lexists(path):
+            raise FileExistsError from None
+        os.rename(temporary, path)
 
 
 def read_or_make(path: str) -> tuple[bytes, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -114,13 +115,25 @@ def port() -> Iterator[socket.socket]:
 
 
 def judge(port: socket.socket, rules: Rules) -> Decision:
-    """Ask the gate about the knock that has arrived."""
+    """Ask the gate about the knock that has arrived (and forget the others)."""
     payload, (address, source_port) = port.recvfrom(2048)
+    rest(port)
     now = time.time()
     replays = ReplayMemory()
     gate = Gate(rules, enabled(rules, (ServerKey(SERVER),), now=now), Allowlist(()), replays=replays)
     here = ip_address("127.0.0.1")
     return gate.judge(Datagram(ip_address(address), here, source_port, rules.knock_port, payload), now=now)
+
+
+def rest(port: socket.socket) -> list[bytes]:
+    """Return what else has arrived."""
+    found = []
+    port.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found.append(port.recv(2048))
+    port.settimeout(5)
+    return found
 
 
 def rules_for(more: str = "services: [ssh, web]") -> Rules:
@@ -165,7 +178,8 @@ def test_keygen_never_overwrites(call: Call, home: Path) -> None:
     failed(call("keygen", home / "identity.key"), "exists, and is not overwritten", "name another file")
     assert (home / "identity.key").read_text() == before
     failed(call("keygen", home / "nowhere" / "a.key"), "cannot write the key", None)
-    failed(call("keygen", ""), "exists, and is not overwritten", "name another file")
+    failed(call("keygen", ""), "a private key goes into a file", "gatekeeper keygen FILE")
+    failed(call("keygen", "-"), "a private key goes into a file", "gatekeeper keygen FILE")
 
 
 def test_pubkey_reads_a_file_standard_input_or_the_default(
@@ -641,3 +655,60 @@ def test_reset_floor_of_nobody_is_an_error(call: Call, server: list[str]) -> Non
     failed(call("reset-floor", "laptop", *server), f"no store in {server[3]}", "")
     SqliteStore(Path(server[3])).close()
     failed(call("reset-floor", "labtop", *server), "there is no client 'labtop'", 'did you mean "laptop"?')
+
+
+def test_between_private_addresses_a_knock_is_sent_with_its_address_and_without(
+    call: Call, port: socket.socket
+) -> None:
+    """There may be NAT between them, or not; and there is no second try that could find out."""
+    join_by_hand(port)
+    call("knock", "gate")
+    assert len(rest(port)) == 2
+    for source in ("none", "127.0.0.1"):
+        call("knock", "gate", "--source", source)
+        assert len(rest(port)) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--close", "--wait", "tcp/22"],
+        ["--close", "--ttl", "1h"],
+        ["--wait", "tcp/22", "--acknowledge"],
+        ["--key-file", "x", "--ttl", "1h"],
+        ["--key-file", "x", "--identity", "y"],
+        ["--key-file", "x", "--source", "none"],
+        ["--key-file", "x", "--acknowledge"],
+        ["--service", ""],
+        ["--service", "a-name-that-is-too-long"],
+        ["--service", "\udcff"],
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(call: Call, port: socket.socket, words: list[str]) -> None:
+    join_by_hand(port)
+    done = call("knock", "gate", *words)
+    assert done.status == 1
+    assert done.err.startswith("gatekeeper: error: ")
+    assert rest(port) == []
+
+
+@pytest.mark.parametrize("words", ["knock {port} >&-", "knock {port} 2>&-", "keygen {file} >&-"])
+def test_a_closed_output_is_no_bug(port: socket.socket, tmp_path: Path, words: str) -> None:
+    """What was to be done is done."""
+    key = tmp_path / "a.key"
+    keyfiles.write(str(key), LAPTOP)
+    knock = f"127.0.0.1 --identity {key} --server-key {SERVER_PUBLIC} --port {port.getsockname()[1]}"
+    line = words.format(port=knock, file=tmp_path / "new.key")
+    argv = ["sh", "-c", f"{sys.executable} -m gatekeeper {line}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_home_nothing_is_written_anywhere_else(tmp_path: Path) -> None:
+    """No folder that is called ~, say."""
+    for home in ("", "relative"):
+        argv = ["env", f"HOME={home}", "XDG_CONFIG_HOME=", sys.executable, "-m", "gatekeeper", "keygen"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 1
+        assert "there is no home folder" in done.stderr
+        assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -47,11 +48,15 @@ _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _options(words)
-    command: Callable[[argparse.Namespace], int | None] = options.command
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not cost the rest
+            stream.reconfigure(errors="backslashreplace")
     try:
+        options = _options(words)
+        command: Callable[[argparse.Namespace], int | None] = options.command
         status = command(options) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
     except Exception as error:  # noqa: BLE001  (the last door: a bug must say so)
@@ -94,9 +99,9 @@ def _tell(error: Exception) -> int:
         if isinstance(error, RulesError):
             _show_problems(error)
             return 1
-        print(f"gatekeeper: error: {error.message}", file=sys.stderr)
+        _complain(f"error: {error.message}")
         if error.hint:
-            print(f"gatekeeper: hint: {error.hint}", file=sys.stderr)
+            _complain(f"hint: {error.hint}")
         return 1
     if isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the output
@@ -109,6 +114,11 @@ def _tell(error: Exception) -> int:
     traceback.print_exception(error)
     print("gatekeeper: error: this is a bug in gatekeeper; please report what is above", file=sys.stderr)
     return 3
+
+
+def _complain(words: str) -> None:
+    if sys.stderr is not None:  # it may be closed; then print would take standard output
+        print(f"gatekeeper: {words}", file=sys.stderr)
 
 
 def _show_problems(error: RulesError) -> None:

@@ -27,8 +27,6 @@ def _join(options: argparse.Namespace) -> None:
     if os.path.exists(path):
         raise ClientError(f"there is a profile {name} already", f"choose another with --name, or remove {path}")
     identity = os.path.abspath(options.identity) if options.identity else profile.identity_of(name)
-    folders.make_for(identity)
-    private, is_new = keyfiles.read_or_make(identity)
     made = Profile(
         host=found.host,
         server_key=found.server_key,
@@ -38,6 +36,9 @@ def _join(options: argparse.Namespace) -> None:
         acknowledge=found.acknowledge,
         bind=found.bind,
     )
+    profile.check(made)
+    folders.make_for(identity)
+    private, is_new = keyfiles.read_or_make(identity)
     path = profile.save(name, made)
     print(f"profile {name}: {path}")
     print(f"key {'made' if is_new else 'found'}: {identity} (it never leaves this device)")
@@ -51,6 +52,8 @@ def _keygen(options: argparse.Namespace) -> None:
     from gatekeeper.client import folders, profile
     from gatekeeper.sealed import keys
 
+    if options.file in {"", "-"}:
+        raise UsageError("a private key goes into a file", "name one: gatekeeper keygen FILE")
     path = options.file or profile.default_identity()
     if options.file is None:
         folders.make_for(path)
@@ -97,6 +100,7 @@ def knock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="PROFILE|HOST", help="a profile that `gatekeeper join` made, or its host")
     _add_knock(parser)
     parser.add_argument("--close", action="store_true", help="close instead of open")
+    parser.add_argument("--acknowledge", action="store_true", help="wait for the server's answer, if it gives any")
     parser.add_argument("--wait", type=_tcp_port, metavar="tcp/N", help="connect to that port until it answers")
     parser.add_argument("--quiet", action="store_true", help="print nothing but what went wrong")
     parser.add_argument(
@@ -133,7 +137,6 @@ def _add_knock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, metavar="N", help=f"knock port (default: the profile's; {DEFAULT_PORT})")
     parser.add_argument("--identity", metavar="FILE", help="our private key (default: the profile's)")
     parser.add_argument("--server-key", metavar="BASE64", help="the server's public key, instead of a profile")
-    parser.add_argument("--acknowledge", action="store_true", help="wait for the server's answer, if it gives any")
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for how long to try (default: 10)")
 
 
@@ -186,6 +189,9 @@ def _source(text: str) -> str:
     from ipaddress import ip_address
 
     try:
-        return str(ip_address(text))
+        found = ip_address(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!a} is neither auto, none nor an address") from None
+    if found.is_unspecified or "%" in text:
+        raise argparse.ArgumentTypeError(f"{text!a} is nobody's address on the server's side")
+    return str(found)

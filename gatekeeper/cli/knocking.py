@@ -62,6 +62,7 @@ def knock(options: Options) -> None:
     """Send a knock, and see what comes of it."""
     from gatekeeper.client import addresses
 
+    _refuse_nonsense(options)
     target, maker = _target(options)
     found = addresses.resolve(target.host)
     begin = time.monotonic()
@@ -71,6 +72,8 @@ def knock(options: Options) -> None:
         _knock_until_answered(options, target, found, maker)
     else:
         _say(options, target, knocker.send(found, target.port, maker))
+        if maker.is_unsure:  # there is no second try that could do without
+            knocker.send(found, target.port, maker, is_first_try=False)
     _warn(maker)
 
 
@@ -82,7 +85,7 @@ def _wait(options: Options, target: Profile, found: list[Target], maker: Maker, 
         if is_first:
             _say(options, target, sent)
 
-    reach.connect(found, options.wait, send, limit=options.timeout).close()
+    reach.connect(found, options.wait, send, limit=options.timeout, is_patient=True).close()
     if not options.quiet:
         print(f"tcp/{options.wait} answered after {(time.monotonic() - begin) * 1000:.1f} ms")
 
@@ -113,7 +116,10 @@ def connect(options: Options) -> None:
     """Knock, connect, and join the connection to standard input and output."""
     from gatekeeper.client import addresses, bridge, reach
 
-    options.target, options.close, options.key_file = options.profile or options.host, False, None
+    _refuse_nonsense(options)
+    if sys.stdin is None or sys.stdout is None:
+        raise UsageError("standard input or output is closed", "ssh opens both: this is for its ProxyCommand")
+    options.target = options.profile or options.host
     target, maker = _target(options)
     found = addresses.resolve(target.host if options.profile is None else options.host)
 
@@ -126,6 +132,32 @@ def connect(options: Options) -> None:
         bridge.hand_over(stream)
     else:
         bridge.bridge(stream)
+
+
+def _refuse_nonsense(options: Options) -> None:
+    """Refuse options that would be ignored."""
+    pairs = (
+        (options.close and options.wait is not None, "--wait waits for a port to open, and --close closes it"),
+        (options.close and options.ttl is not None, "--ttl says for how long to open, and --close closes"),
+        (
+            options.wait is not None and options.acknowledge,
+            "--wait and --acknowledge: one of them is enough",
+        ),
+        (
+            options.profile is not None and options.server_key is not None,
+            "--server-key: a profile has it too",
+        ),
+    )
+    for is_nonsense, words in pairs:
+        if is_nonsense:
+            raise UsageError(words)
+    if options.key_file is not None:
+        for name in ("ttl", "identity", "server_key", "acknowledge", "source"):
+            if getattr(options, name) != DEFAULTS[name]:
+                raise UsageError(f"--{name.replace('_', '-')} is not for plain keys (--key-file)")
+    name = options.service
+    if name is not None and options.key_file is None and not (0 < len(name) <= 16 and name.isascii()):
+        raise UsageError(f"no service can be called {name!a}", "the server's administrator knows its name")
 
 
 def _target(options: Options) -> tuple[Profile, Maker]:
@@ -189,12 +221,17 @@ def _say(options: Options, target: Profile, sent: Sent) -> None:
     if not options.quiet:
         print(f"knocked at {', '.join(sent.addresses)} (udp/{target.port})")
     for address, reason in sent.failures:
-        print(f"gatekeeper: warning: not at {address}: {reason}", file=sys.stderr)
+        _complain(f"not at {address}: {reason}")
 
 
 def _warn(maker: Maker) -> None:
     for warning in maker.warnings if isinstance(maker, SealedMaker) else ():
-        print(f"gatekeeper: warning: {warning}", file=sys.stderr)
+        _complain(warning)
+
+
+def _complain(words: str) -> None:
+    if sys.stderr is not None:  # it may be closed; then print would take standard output
+        print(f"gatekeeper: warning: {words}", file=sys.stderr)
 
 
 def _read_plain_key(file: str, action: str) -> str:

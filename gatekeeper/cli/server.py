@@ -152,6 +152,7 @@ def _reset_floor(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    _daemon()
     from gatekeeper import demo
 
     return demo.run(show_rules=options.show_rules)

@@ -7,6 +7,10 @@ import socket
 from gatekeeper.errors import ClientError
 
 MOST = 8
+"""Addresses of each family that are tried."""
+_NAT64 = (bytes.fromhex("0064ff9b0000000000000000"), bytes.fromhex("0064ff9b0001"))
+"""Where a translator stands between (RFC 6052, 8215): the server sees its IPv4 address."""
+_MAPPED = bytes(10) + b"\xff\xff"
 Target = tuple[socket.AddressFamily, tuple[str, int]]
 """An address family, and the address with a port."""
 
@@ -23,7 +27,9 @@ def resolve(host: str) -> list[Target]:
     except (socket.gaierror, UnicodeError) as error:
         words = error.strerror if isinstance(error, socket.gaierror) else "not a name"
         raise ClientError(f"cannot find {host}: {words}", "check the name, or give an address") from error
-    return [(family, (str(target[0]), 0)) for family, _, _, _, target in found[:MOST]]
+    targets = list(dict.fromkeys((family, (str(target[0]), 0)) for family, _, _, _, target in found))
+    of_family = {family: [one for one in targets if one[0] == family][:MOST] for family, _ in targets}
+    return [one for one in targets if one in of_family[one[0]]]
 
 
 def at_port(target: Target, port: int) -> Target:
@@ -38,16 +44,30 @@ def can_name(local: str, server: str, *, is_first_try: bool = True) -> bool:
     A global address is what the server sees. A private one is not, where the server's is global: there is NAT
     between. Where both are private there may or may not be: the first try names it, the next does not.
     """
-    return not _is_private(packed(local)) or (_is_private(packed(server)) and is_first_try)
+    mine, theirs = packed(local), packed(server)
+    if theirs.startswith(_NAT64) or (len(mine) == 16 and mine.startswith(_MAPPED)):
+        return False
+    return not _is_private(mine) or (_is_private(theirs) and is_first_try)
+
+
+def is_unsure(local: str, server: str) -> bool:
+    """Whether there is no telling if the server sees the address that a knock leaves from."""
+    return can_name(local, server) and not can_name(local, server, is_first_try=False)
 
 
 def _is_private(address: bytes) -> bool:
-    """Whether NAT may stand in front of an address (RFC 1918, 6598, 4193; loopback, link-local)."""
+    """Whether NAT may stand in front of an address: what the IANA's registries of special addresses call not global.
+
+    (But the blocks for documentation are taken for global, as the examples in documents mean them.)
+    """
     if len(address) == 16:
-        return address[0] in {0xFC, 0xFD} or address[:2] == b"\xfe\x80" or address == bytes(15) + b"\1"
-    first, second = address[:2]
+        return address[0] in {0xFC, 0xFD} or address[:1] == b"\xfe" or address == bytes(15) + b"\1"
+    first, second, third = address[:3]
     return (
-        first in {10, 127}
+        first in {0, 10, 127}
+        or first >= 240
+        or (first == 198 and second in {18, 19})
+        or (first, second, third) == (192, 0, 0)
         or (first == 172 and 16 <= second < 32)
         or (first == 100 and 64 <= second < 128)
         or (first, second) in {(192, 168), (169, 254)}

@@ -22,6 +22,9 @@ def bridge(stream: socket.socket, *, source: int = 0, sink: int = 1) -> None:
     Raises:
         ClientError: the network lost the connection.
     """
+    for fd in (source, sink):
+        with contextlib.suppress(OSError):  # whoever started us may have left them otherwise
+            os.set_blocking(fd, True)
     upward = threading.Thread(target=_upward, args=(source, stream), daemon=True)
     upward.start()
     try:

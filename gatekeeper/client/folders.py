@@ -8,12 +8,20 @@ from gatekeeper.errors import ClientError
 
 
 def config(*names: str) -> str:
-    """Return a path in the user's configuration folder (``$XDG_CONFIG_HOME``, or ~/.config)."""
+    """Return a path in the user's configuration folder (``$XDG_CONFIG_HOME``, or ~/.config).
+
+    Raises:
+        ClientError: there is no home.
+    """
     return _under("XDG_CONFIG_HOME", ".config", names)
 
 
 def state(*names: str) -> str:
-    """Return a path in the user's state folder (``$XDG_STATE_HOME``, or ~/.local/state)."""
+    """Return a path in the user's state folder (``$XDG_STATE_HOME``, or ~/.local/state).
+
+    Raises:
+        ClientError: there is no home.
+    """
     return _under("XDG_STATE_HOME", os.path.join(".local", "state"), names)
 
 
@@ -23,15 +31,32 @@ def make_for(path: str) -> None:
     Raises:
         ClientError: it cannot be made.
     """
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(path) or "."
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make(folder)
     except OSError as error:
         raise ClientError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _make(folder: str) -> None:
+    """Make a folder and those above it, each for us alone (os.makedirs gives its mode to the last one only)."""
+    if os.path.isdir(folder):
+        return
+    parent = os.path.dirname(folder)
+    if parent != folder:
+        _make(parent)
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
 
 
 def _under(variable: str, otherwise: str, names: tuple[str, ...]) -> str:
     base = os.environ.get(variable, "")
     if not os.path.isabs(base):  # the standard says: ignore it then
-        base = os.path.join(os.path.expanduser("~"), otherwise)
+        home = os.path.expanduser("~")
+        if not os.path.isabs(home) or os.environ.get("HOME") == "":
+            raise ClientError("there is no home folder to keep things in", f"set HOME, or {variable}")
+        base = os.path.join(home, otherwise)
     return os.path.join(base, "gatekeeper", *names)

@@ -42,6 +42,8 @@ class Maker:
     """Makes a knock from an address of ours to one of the server's."""
 
     warnings: dict[str, None]
+    is_unsure = False
+    """Whether the server may see another address than a knock has named."""
 
     def make(self, local: str, server: str, *, is_first_try: bool) -> Knock:
         """Make a fresh one."""
@@ -96,6 +98,7 @@ class SealedMaker(Maker):
             return wire.pack_address(addresses.packed(local))
         if self._source != AUTO:
             return wire.pack_address(addresses.packed(self._source))
+        self.is_unsure = self.is_unsure or addresses.is_unsure(local, server)
         if addresses.can_name(local, server, is_first_try=is_first_try):
             return wire.pack_address(addresses.packed(local))
         return wire.ANY_ADDRESS

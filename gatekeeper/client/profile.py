@@ -56,17 +56,19 @@ def path_of(name: str) -> str:
         ClientError: no profile can have that name.
     """
     if not _is_name(name):
-        raise ClientError(f"a profile cannot be named {name!a}", "letters, digits, and . _ @ - between them")
+        raise ClientError(
+            f"a profile cannot be named {name!a}",
+            "letters, digits, and . _ @ - between them; choose another with --name",
+        )
     return folders.config("profiles", f"{name}.conf")
 
 
-def save(name: str, profile: Profile) -> str:
-    """Write a new profile; return its file.
+def check(profile: Profile) -> str:
+    """Return the text of a profile.
 
     Raises:
-        ClientError: there is one of that name, or it cannot be written.
+        ClientError: a value of it cannot be written in a line.
     """
-    path = path_of(name)
     fields = {
         "host": profile.host,
         "port": str(profile.port),
@@ -78,11 +80,22 @@ def save(name: str, profile: Profile) -> str:
     }
     if any(not value.isprintable() or value != value.strip() for value in fields.values()):
         raise ClientError("a value of the profile cannot be written in a line", "is there a line break in a file name?")
+    return _HEAD + "".join(f"{key} = {value}\n" for key, value in fields.items())
+
+
+def save(name: str, profile: Profile) -> str:
+    """Write a new profile; return its file.
+
+    Raises:
+        ClientError: there is one of that name, or it cannot be written.
+    """
+    path = path_of(name)
+    text = check(profile)
     folders.make_for(path)
     try:
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(_HEAD + "".join(f"{key} = {value}\n" for key, value in fields.items()))
+            file.write(text)
     except FileExistsError:
         hint = f"choose another with --name, or remove {path} (and its key)"
         raise ClientError(f"there is a profile {name} already", hint) from None
@@ -95,15 +108,18 @@ def find(name: str) -> Profile | None:
     """Find a profile by its name, or by its host; ``None`` if there is none.
 
     Raises:
-        ClientError: it cannot be read.
+        ClientError: it cannot be read, or there are several of that host.
     """
-    if _is_name(name) and os.path.exists(path := path_of(name)):
+    if _is_name(name) and os.path.lexists(path := path_of(name)):
         return _load(path)
     folder = folders.config("profiles")
     try:
         files = sorted(file for file in os.listdir(folder) if file.endswith(".conf"))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise ClientError(f"cannot read the profiles in {folder}: {error.strerror}") from error
+    found: dict[str, Profile] = {}
     broken: ClientError | None = None
     for file in files:
         try:
@@ -112,10 +128,12 @@ def find(name: str) -> Profile | None:
             broken = broken or error
             continue
         if profile.host.lower() == name.lower():
-            return profile
-    if broken is not None:
+            found[file.removesuffix(".conf")] = profile
+    if len(found) > 1:
+        raise ClientError(f"there are several profiles for the host {name}: {', '.join(found)}", "name one of them")
+    if not found and broken is not None:
         raise broken
-    return None
+    return next(iter(found.values()), None)
 
 
 def _load(path: str) -> Profile:

@@ -77,11 +77,17 @@ class Race:
 
 
 def connect(
-    targets: Sequence[Target], port: int, knock: Callable[[bool], None], *, limit: float = LIMIT
+    targets: Sequence[Target],
+    port: int,
+    knock: Callable[[bool], None],
+    *,
+    limit: float = LIMIT,
+    is_patient: bool = False,
 ) -> socket.socket:
     """Knock and connect to a port of any of the addresses; return the connected socket, in blocking mode.
 
-    ``knock`` sends fresh knocks to all of them; it is told whether it is the first try.
+    ``knock`` sends fresh knocks to all of them; it is told whether it is the first try. ``is_patient``: what is
+    refused is tried again up to the limit, too.
 
     Raises:
         ClientError: nothing answered within ``limit`` seconds, or all that answered refused.
@@ -96,11 +102,10 @@ def connect(
             won = _enter(race, [addresses.at_port(target, port) for target in targets], only_one=rounds == 0)
             won = won or race.wait(min(pause, max(0.0, deadline - time.monotonic())))
             if won is not None:
-                won.setblocking(True)  # noqa: FBT003
-                return won
+                return _ready(won)
             failed = 0 if race.trying else failed + 1
             rest = deadline - time.monotonic()
-            if rest <= 0 or failed >= _FAILED_ROUNDS:
+            if rest <= 0 or (failed >= _FAILED_ROUNDS and not is_patient):
                 raise error or _gave_up(race, targets, port, limit)
             if not race.trying and rounds:
                 time.sleep(min(pause, rest))
@@ -109,6 +114,14 @@ def connect(
             rounds += 1
     finally:
         race.close()
+
+
+def _ready(won: socket.socket) -> socket.socket:
+    """Set up the socket as ssh does its own: nothing waits to be sent, and a peer that is gone is noticed."""
+    won.setblocking(True)  # noqa: FBT003
+    won.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    won.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return won
 
 
 def _try(knock: Callable[[bool], None], *, is_first: bool) -> UnreachableError | None:
@@ -132,9 +145,9 @@ def _enter(race: Race, targets: Sequence[Target], *, only_one: bool) -> socket.s
 
 
 def _gave_up(race: Race, targets: Sequence[Target], port: int, limit: float) -> ClientError:
-    names = ", ".join(dict.fromkeys(address for _, (address, _) in targets))
-    if race.failures and not race.trying:
-        words = "; ".join(f"{address}: {reason}" for address, reason in race.failures.items())
+    names = list(dict.fromkeys(address for _, (address, _) in targets))
+    if race.failures:
+        words = "; ".join(f"{address}: {race.failures.get(address, 'no answer')}" for address in names)
         hint = "if it is `connection refused`, the way is open, but nothing listens there"
         return ClientError(f"cannot connect to tcp/{port}: {words}", hint)
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
@@ -142,7 +155,7 @@ def _gave_up(race: Race, targets: Sequence[Target], port: int, limit: float) -> 
         f"is this clock right ({clock} UTC)? does the server know this key? may knocks pass the networks between? "
         "do they leave from the address that they name (--source none, behind NAT)? the server's log says more"
     )
-    return ClientError(f"no answer from tcp/{port} of {names} within {limit:g} s, for all the knocks", hint)
+    return ClientError(f"no answer from tcp/{port} of {', '.join(names)} within {limit:g} s, for all the knocks", hint)
 
 
 def _words(code: int) -> str:

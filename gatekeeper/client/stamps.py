@@ -24,8 +24,8 @@ def take(public: bytes) -> tuple[int, str | None]:
     if now < _EARLIEST * 10**9:
         words = f"this machine's clock says {time.strftime('%Y-%m-%d', time.gmtime(now / 1e9))}"
         raise ClientError(words, "set it (date, timedatectl): a server accepts knocks of the last two minutes only")
-    path = folders.state("sent", public[:8].hex())
     try:
+        path = folders.state("sent", public[:8].hex())
         folders.make_for(path)
         fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     except (OSError, ClientError) as error:  # a read-only home: good as long as the clock is
@@ -35,9 +35,11 @@ def take(public: bytes) -> tuple[int, str | None]:
         _lock(fd)
         text = os.read(fd, _DIGITS)
         last = int(text) if text.isdigit() else 0
-        if last > now + wire.SKEW * 10**9:
+        warning = None
+        if last > now + wire.SKEW * 10**9:  # no server takes a time that far ahead: begin anew
             ahead = round((last - now) / 1e9)
-            return now, f"the last knock from here was sent {ahead}s ahead of what this machine's clock says now"
+            warning = f"the last knock from here was sent {ahead}s ahead of what this machine's clock says now"
+            last = 0
         stamp = max(now, last + 1)
         os.lseek(fd, 0, os.SEEK_SET)
         os.write(fd, str(stamp).zfill(_DIGITS).encode())
@@ -45,7 +47,7 @@ def take(public: bytes) -> tuple[int, str | None]:
         return stamp, _not_kept(error)
     finally:
         os.close(fd)  # and with it the lock
-    return stamp, None
+    return stamp, warning
 
 
 def _not_kept(error: Exception) -> str:

@@ -65,6 +65,11 @@ def test_a_name_that_does_not_resolve_is_told() -> None:
         ("172.31.0.1", "172.16.0.1", True, False),
         ("172.32.0.1", "172.16.0.1", True, True),
         ("fe80::1%eth0", "fe80::2%eth0", True, False),
+        ("192.0.0.4", "8.8.8.8", False, False),  # 464XLAT
+        ("198.18.0.1", "8.8.8.8", False, False),
+        ("2001:db8:c::2", "64:ff9b::c000:201", False, False),  # NAT64
+        ("2001:db8:c::2", "64:ff9b:1::c000:201", False, False),
+        ("::ffff:10.0.0.5", "::ffff:8.8.8.8", False, False),
     ],
 )
 def test_a_knock_names_its_address_where_the_server_sees_it(
@@ -72,3 +77,13 @@ def test_a_knock_names_its_address_where_the_server_sees_it(
 ) -> None:
     assert addresses.can_name(local, server) is first
     assert addresses.can_name(local, server, is_first_try=False) is next_
+
+
+def test_each_family_has_its_share_of_the_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that are dead do not keep the one that lives from being tried."""
+    six = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"2001:db8::{n}", 0, 0, 0)) for n in range(1, 20)]
+    four = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: six + four)
+    found = addresses.resolve("bastion")
+    assert len(found) == addresses.MOST + 1
+    assert found[-1] == (socket.AF_INET, ("192.0.2.1", 0))

@@ -207,3 +207,18 @@ def test_what_trying_again_would_not_mend_is_told_at_once() -> None:
     with pytest.raises(ClientError, match="1970"):
         reach.connect([HERE], closed_port(), knock)
     assert time.monotonic() - begin < 0.1
+
+
+def test_the_connection_is_set_up_as_ssh_does_its_own() -> None:
+    """No byte waits for others, and a peer that has gone is noticed: ssh cannot do it where we hold the socket."""
+    with listening() as server, reach.connect([HERE], port_of(server), lambda _: None) as stream:
+        assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert stream.getblocking()
+
+
+def test_who_waits_for_a_port_waits_for_one_that_refuses_too() -> None:
+    begin = time.monotonic()
+    with pytest.raises(ClientError, match="connection refused"):
+        reach.connect([HERE], closed_port(), lambda _: None, limit=1.2, is_patient=True)
+    assert time.monotonic() - begin > 1.1
