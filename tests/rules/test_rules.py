@@ -274,3 +274,12 @@ def test_no_words_of_ours_make_it_raise_anything_else(words: list[str], glue: st
         parse(glue.join(words))
     except RulesError as error:
         assert error.problems
+
+
+def test_the_line_of_a_join_goes_below_the_example_for_ssh() -> None:
+    text = (
+        EXAMPLES / "ssh.yaml"
+    ).read_text() + "  laptop: {key: B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHw=, services: [ssh]}\n"
+    found, warnings = rules.parse(text.encode(), file="x", read_key=lambda _: b"")
+    assert list(found.clients) == ["laptop"]
+    assert warnings == []

@@ -1,0 +1,38 @@
+"""The documents name what there is: reasons, tests, commands, files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gatekeeper import cli
+from gatekeeper.model import Reason
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def test_every_reason_is_explained() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/reasons.md").read_text(), re.MULTILINE)
+    assert {reason.value for reason in Reason} <= set(rows)
+    assert len(rows) == len(set(rows))
+
+
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    text = (ROOT / "docs/threat-model.md").read_text()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in tests, name
+    for path in re.findall(r"`(?:tests/)?([\w/]+\.py)`", text):
+        assert list((ROOT / "tests").rglob(path)), path
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_commands_are_right(path: Path) -> None:
+    text = path.read_text()
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", text):
+        assert (path.parent / link).exists(), link
+    for command in re.findall(r"^\s+(?:sudo )?gatekeeper ([a-z-]+)", text, re.MULTILINE):
+        assert command in cli._COMMANDS, command
