@@ -17,8 +17,6 @@ import pytest
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import wait_until
 
-pytestmark = pytest.mark.xdist_group("demo")  # they look at what demos leave behind, so one at a time
-
 
 def _host_firewall() -> str:
     """Return the host's own rules and sets, without counters."""
@@ -69,7 +67,15 @@ def test_the_demo_shows_everything_going_as_it_should() -> None:
     assert done.stdout.rstrip().endswith("all went as it should")
 
 
-@pytest.mark.usefixtures("untouched")
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let what we start be interrupted by Ctrl-C, also where these tests run in a shell's background, which is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("untouched", "interruptible")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("delay", [0.02, 0.4, 3.5])
 def test_the_demo_cleans_up_when_it_is_interrupted(name: str, delay: float) -> None:
