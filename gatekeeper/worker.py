@@ -33,6 +33,7 @@ _NETLINK_NETFILTER = 12
 _QUEUE_LENGTH = 8192
 """Packets that the kernel keeps for us, held ones included; beyond it drops."""
 _SOCKET_BYTES = 8 * 1024 * 1024
+_PIPE_BYTES = 65_536
 _BATCH = 64
 """Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
 MAX_JOBS = 256
@@ -66,7 +67,8 @@ class Worker:
         self._jobs = 0
         self._jobs_of: Counter[str | None] = Counter()
         self._finished: deque[Job] = deque()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """A byte that is written to ``wake_fd`` makes ``run`` look around (``signal.set_wakeup_fd`` wants a pipe)."""
         self._stopping = False
 
     def bind(self, number: int) -> None:
@@ -93,19 +95,19 @@ class Worker:
         self._wake()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_write(self._wake_fd, 1)
+        with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
+            os.write(self.wake_fd, b"\0")
 
     def run(self) -> None:
         """Work until ``stop``. Packets that are still held then are dropped; the ruleset stays closed."""
         receiver = _Receiver(self._queue.get_fd())
         with selectors.DefaultSelector() as selector, receiver:
             selector.register(receiver.socket, selectors.EVENT_READ)
-            selector.register(self._wake_fd, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
             while not self._stopping:
                 selector.select(self._patience())
                 with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._wake_fd)
+                    os.read(self._woken, _PIPE_BYTES)
                 receiver.budget = _BATCH
                 self._queue.run_socket(receiver)  # type: ignore[arg-type]  # only recv() is called
                 if receiver.overruns:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +24,7 @@ def reboot(site: Site) -> None:
     site.ok("flush")
 
 
+@pytest.mark.timing
 def test_a_stop_takes_less_than_a_second_and_leaves_everything(site: Site, version: int) -> None:
     running = site.run()
     site.knock(b"open_sesame", version)
@@ -29,6 +34,20 @@ def test_a_stop_takes_less_than_a_second_and_leaves_everything(site: Site, versi
     assert time.monotonic() - begin < 1
     assert site.connect(version) == "open"
     assert site.stranger_connects(version) == "silent"
+
+
+def test_a_stop_that_comes_while_nothing_listens_is_heard(site: Site) -> None:
+    """As one that comes just before the packet loop waits: here it goes to another thread, which cannot stop it."""
+    running = site.run()
+    site.knock(b"open_sesame", 4)
+    wait_until(lambda: site.connect(4) == "open")
+    pid = running.process.pid
+    others = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid]
+    assert others
+    tgkill = 234 if platform.machine() == "x86_64" else 131  # asm/unistd.h: amd64, or arm64 and riscv64
+    assert ctypes.CDLL(None).syscall(tgkill, pid, others[0], int(signal.SIGTERM)) == 0
+    running.process.wait(5)
+    assert running.stop() == 0
 
 
 def test_grants_are_back_after_a_reboot_before_the_ready_line(site: Site, version: int) -> None:
