@@ -123,7 +123,7 @@ def _on_stop_signals(worker: Worker) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # Otherwise one that comes just before the loop begins to wait, or to another thread, goes unheard until a packet comes.
+    # Otherwise one that comes just before the loop waits, or to another thread, goes unheard until a packet comes.
     signal.set_wakeup_fd(worker.wake_fd, warn_on_full_buffer=False)
 
 
