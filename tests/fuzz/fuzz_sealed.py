@@ -13,14 +13,20 @@ The first three may open nothing but what the good knock is for: it names its ad
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # scripts/fuzz has it
+if __name__ == "__main__":
+    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # scripts/fuzz has it
 
-with atheris.instrument_imports(include=["gatekeeper"]):
+    instrumented = atheris.instrument_imports(include=["gatekeeper"])
+else:  # tests/knocks/test_fuzz.py runs the inputs to begin with
+    instrumented = contextlib.nullcontext()
+
+with instrumented:
     from gatekeeper.allowlist import Allowlist
     from gatekeeper.gate import Gate
     from gatekeeper.knocks import enabled
@@ -86,6 +92,7 @@ PACKETS = {version: udp(GOOD[version], version=version) for version in (4, 6)}
 
 def judge(payload: bytes, version: int) -> Decision:
     """Ask the gate about a datagram; nothing is spent before."""
+    REPLAYS._lately.clear()  # nothing was spent before
     REPLAYS.replace(0, {})
     source, target = ip_address(CLIENT[version]), TARGET[version]
     return GATE.judge(Datagram(source, target, 40000, 62201, payload), now=NOW)
@@ -93,6 +100,7 @@ def judge(payload: bytes, version: int) -> Decision:
 
 def inspect(raw: bytes) -> Decision:
     """Ask the gate about a packet; nothing is spent before."""
+    REPLAYS._lately.clear()  # nothing was spent before
     REPLAYS.replace(0, {})
     return GATE.inspect(raw, now=NOW)
 
