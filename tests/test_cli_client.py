@@ -585,7 +585,8 @@ def test_connect_hands_the_connection_over(port: socket.socket) -> None:
 @pytest.mark.parametrize(
     "words",
     [["knock", "gate"], ["knock", ""], ["connect", "gate", "22"], ["connect", "2001:db8::1", "65535"],
-     ["connect", "gate", "007"]],
+     ["connect", "gate", "007"], ["knock", "gate", "--quiet"], ["knock", "--quiet", "gate"],
+     ["connect", "--fdpass", "gate", "22"], ["connect", "gate", "22", "--fdpass"]],
 )  # fmt: skip
 def test_the_short_way_gives_the_same_options_as_argparse(words: list[str]) -> None:
     short = knocking.short_way(words)

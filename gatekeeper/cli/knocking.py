@@ -45,14 +45,15 @@ _ANSWER_AFTER = (0.3, 0.7, 1.5)
 
 
 def short_way(words: Sequence[str]) -> Options | None:
-    """Read ``knock TARGET`` and ``connect HOST PORT``; ``None`` where argparse must say what is wrong."""
-    match words:
-        case ["knock", target]:
-            return Options(**DEFAULTS, command=knock, target=target)
-        case ["connect", host, at] if at.isdecimal() and len(at) <= 5 and 1 <= int(at) <= 65535:
-            return Options(**DEFAULTS, command=connect, host=host, at=int(at))
-        case _:
-            return None
+    """Read the command lines of docs/client.md for ssh; ``None`` where argparse must look at them."""
+    flags = {word for word in words if word.startswith("-")}
+    match [word for word in words if word not in flags]:
+        case ["knock", target] if flags <= {"--quiet"}:
+            return Options(**{**DEFAULTS, "quiet": bool(flags)}, command=knock, target=target)
+        case ["connect", host, at] if flags <= {"--fdpass"}:
+            if at.isdecimal() and len(at) <= 5 and 1 <= int(at) <= 65535:
+                return Options(**{**DEFAULTS, "fdpass": bool(flags)}, command=connect, host=host, at=int(at))
+    return None
 
 
 # -- knock and connect
