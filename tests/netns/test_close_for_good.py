@@ -202,7 +202,6 @@ def test_a_close_by_knock_spares_what_a_grant_by_hand_covers(site: Site) -> None
     assert site.connect(4, port=WEB) == "silent"
 
 
-@pytest.mark.timing
 def test_a_close_cuts_also_when_an_open_is_right_behind_it(site: Site, version: int) -> None:
     """The new grant lets in what is new: it does not spare what the close was for."""
     site.run()
