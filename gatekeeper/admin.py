@@ -16,19 +16,8 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, names, tools
 from gatekeeper.firewall.kernel import IpsetBackend
-from gatekeeper.model import (
-    BY_HAND,
-    Admit,
-    Grant,
-    Outcome,
-    Revoke,
-    Rules,
-    Service,
-    Source,
-    lies_in,
-    show_source,
-    unmapped,
-)
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service
+from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore

@@ -10,7 +10,8 @@ import heapq
 from collections.abc import Iterable, Iterator
 from math import inf
 
-from gatekeeper.model import Grant, Revoke, Source, lies_in
+from gatekeeper.model import Grant, Revoke
+from gatekeeper.networks import Source, lies_in
 
 _Key = tuple[str, Source, str]
 

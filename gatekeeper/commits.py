@@ -18,7 +18,9 @@ from gatekeeper import observe
 from gatekeeper.answers import Answers
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError
-from gatekeeper.model import Admit, Effect, KnockFormat, Outcome, Revoke, Store, show_source
+from gatekeeper.model import Admit, Effect, Outcome, Revoke
+from gatekeeper.networks import show_source
+from gatekeeper.protocols import KnockFormat, Store
 from gatekeeper.worker import MAX_JOBS, Job
 
 _TICK = 1.0

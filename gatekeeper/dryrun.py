@@ -22,7 +22,8 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import UsageError
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Address, Datagram, Rules, ServerKey, Service, Source
+from gatekeeper.model import Datagram, Rules, ServerKey, Service
+from gatekeeper.networks import Address, Source
 from gatekeeper.store.sqlite import SqliteStore
 
 _LONGEST = 65_535

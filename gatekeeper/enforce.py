@@ -18,7 +18,9 @@ from typing import Protocol
 
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import GatekeeperError, StoreError
-from gatekeeper.model import BY_HAND, Address, Backend, Effect, Grant, Outcome, Revoke, Rules, Source, Store
+from gatekeeper.model import BY_HAND, Effect, Grant, Outcome, Revoke, Rules
+from gatekeeper.networks import Address, Source
+from gatekeeper.protocols import Backend, Store
 from gatekeeper.replay import ReplayMemory
 
 _EXPIRE_AT_ONCE = 100

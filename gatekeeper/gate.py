@@ -33,7 +33,6 @@ from ipaddress import IPv6Address, ip_address
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.model import (
     Action,
-    Address,
     Admit,
     Answer,
     Client,
@@ -42,18 +41,16 @@ from gatekeeper.model import (
     Effect,
     Grant,
     Knock,
-    KnockFormat,
     Reason,
     Refusal,
-    Replays,
     Revoke,
     Rules,
     Service,
     Verdict,
-    covers,
-    host,
 )
+from gatekeeper.networks import Address, covers, host
 from gatekeeper.packet import UDP, Header, dissect, triage
+from gatekeeper.protocols import KnockFormat, Replays
 
 _LONGEST_TTL = 0xFFFF_FFFE
 """Seconds: what an answer can say."""

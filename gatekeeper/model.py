@@ -1,4 +1,4 @@
-"""Every value that crosses from one room to another, and the protocols that rooms are replaced by.
+"""Every value that crosses from one room to another.
 
 Pure: values only. Times are Unix seconds (float), durations are whole seconds (int). ``None`` as a
 duration or a deadline means "until it is closed".
@@ -7,14 +7,10 @@ duration or a deadline means "until it is closed".
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Protocol
 
-Address = IPv4Address | IPv6Address
-Source = IPv4Network | IPv6Network
-"""Who a grant is for: a network; a single address is a /32 or a /128."""
+from gatekeeper.networks import Address, Source
 
 BY_HAND = "(admin)"
 """The client of a grant that an administrator gave; rules.yaml cannot name a client so."""
@@ -280,34 +276,6 @@ class Outcome:
     refused: Reason | None = None
 
 
-class KnockFormat(Protocol):
-    """A way to write a knock. One file in ``knocks/`` each."""
-
-    name: str
-
-    def glance(self, payload: bytes, *, now: float) -> bool | Refusal | Knock:
-        """Tell, in about a microsecond, whether a payload is of this format and worth dissecting.
-
-        Or, where the very same was read before, what it says: then it is dissected only if it may count.
-        """
-
-    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
-        """Read a knock whose payload a glance found worth it."""
-
-    def renew(self, *, now: float, at_once: bool = False) -> None:
-        """Make what the time to come needs: a piece of it, or all at once. Asked once a second, off the packet path."""
-
-
-class Replays(Protocol):
-    """What stamps have been spent, as far as the gate knows."""
-
-    def refusal(self, stamp: Stamp, action: Action, *, now: float) -> Reason | None:
-        """Say why a stamp cannot be spent; ``None`` if it can."""
-
-    def spend(self, stamp: Stamp, action: Action) -> None:
-        """Note that it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class Floor:
     """What a key has spent: nothing at or below ``floor``, no opening at or below ``closed``, none of ``spent``.
@@ -318,89 +286,3 @@ class Floor:
     floor: int
     closed: int = 0
     spent: tuple[int, ...] = ()
-
-
-class Store(Protocol):
-    """The truth about grants and spent stamps. Every method is atomic and, once it has returned, on the disk."""
-
-    def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
-        """Carry out effects in one transaction; one outcome each."""
-
-    def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
-        """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
-
-    def forget(self, grants: Sequence[Grant]) -> None:
-        """Remove grants, whoever gave them."""
-
-    def live(self, *, now: float) -> list[Grant]:
-        """All grants that hold at ``now``."""
-
-    @property
-    def born(self) -> int:
-        """When the store was made (Unix time in nanoseconds): the floor of a key that has none."""
-
-    def floors(self) -> dict[bytes, Floor]:
-        """Return the floors of the keys that have one."""
-
-    def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
-        """The live grants, of any client, for exactly this service and source."""
-
-    def owed_cuts(self) -> list[Revoke]:
-        """The revokes, of any process, whose cuts have not been settled."""
-
-    def settle_cuts(self, cuts: Sequence[Revoke]) -> None:
-        """Note that these have been carried out."""
-
-    def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Add to the counters that outlive a restart."""
-
-    def counts(self) -> dict[str, int]:
-        """Return these counters."""
-
-    def changed_by_others(self) -> bool:
-        """Whether another process has written since this was last asked."""
-
-    def close(self) -> None:
-        """Let go of the store."""
-
-
-class Backend(Protocol):
-    """A firewall that grants are projected into."""
-
-    def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
-        """Make these, and no others, the members of each service; the values are seconds left."""
-
-    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
-        """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
-
-    def remove(self, service: str, source: Source) -> None:
-        """Let ``source`` in no longer. No error if it was not, nor if the service is not there."""
-
-    def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
-        """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""
-
-
-def host(address: Address) -> Source:
-    """Return the source that is this one address."""
-    return ip_network(address)
-
-
-def show_source(source: Source) -> str:
-    """Write a source as people do: a single address without its prefix length."""
-    return str(source.network_address) if source.num_addresses == 1 else str(source)
-
-
-def lies_in(inner: Source, outer: Source) -> bool:
-    """Whether every address of ``inner`` is one of ``outer``."""
-    return covers([outer], inner.network_address) and covers([outer], inner.broadcast_address)
-
-
-def covers(sources: Iterable[Source], address: Address) -> bool:
-    """Whether an address lies in one of the sources."""
-    return any(address.version == source.version and address in source for source in sources)
-
-
-def unmapped(source: Source) -> Source:
-    """Return the IPv4 network that an IPv6 one stands for (::ffff:a.b.c.d), or what it was given."""
-    mapped = source.network_address.ipv4_mapped if isinstance(source, IPv6Network) else None
-    return source if mapped is None or source.prefixlen < 96 else ip_network((int(mapped), source.prefixlen - 96))

@@ -22,7 +22,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-from gatekeeper.model import Decision, Grant, Outcome, Reason, Revoke, show_source
+from gatekeeper.model import Decision, Grant, Outcome, Reason, Revoke
+from gatekeeper.networks import show_source
 from gatekeeper.packet import triage
 from gatekeeper.problems import Problem
 

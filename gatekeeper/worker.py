@@ -26,7 +26,8 @@ from gatekeeper import observe
 from gatekeeper.errors import QueueError
 from gatekeeper.gate import Gate
 from gatekeeper.holds import Holds
-from gatekeeper.model import Decision, Effect, Outcome, Reason, Source, Verdict
+from gatekeeper.model import Decision, Effect, Outcome, Reason, Verdict
+from gatekeeper.networks import Source
 from gatekeeper.packet import triage
 
 _NETLINK_NETFILTER = 12

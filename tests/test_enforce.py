@@ -12,20 +12,8 @@ import pytest
 
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
-from gatekeeper.model import (
-    BY_HAND,
-    Address,
-    Admit,
-    Client,
-    Established,
-    Grant,
-    Revoke,
-    Rules,
-    Service,
-    Source,
-    Stamp,
-    Transport,
-)
+from gatekeeper.model import BY_HAND, Admit, Client, Established, Grant, Revoke, Rules, Service, Stamp, Transport
+from gatekeeper.networks import Address, Source
 from gatekeeper.store.sqlite import SqliteStore
 
 NOW = 1000.0

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Client, Grant, Reason, Revoke, Rules, Service, Source, Transport, Verdict
+from gatekeeper.model import Admit, Client, Grant, Reason, Revoke, Rules, Service, Transport, Verdict
+from gatekeeper.networks import Source
 from gatekeeper.replay import ReplayMemory
 from tests.packets import ACK, CLIENT, RST, SYN, ip, tcp, udp
 

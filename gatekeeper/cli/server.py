@@ -75,7 +75,7 @@ def _status(options: argparse.Namespace) -> None:
 
 def _grant(options: argparse.Namespace) -> int:
     from gatekeeper import admin, rules
-    from gatekeeper.model import show_source
+    from gatekeeper.networks import show_source
 
     found, _ = rules.load(Path(options.rules))
     source = admin.parse_source(options.source)
@@ -90,7 +90,7 @@ def _grant(options: argparse.Namespace) -> int:
 
 def _revoke(options: argparse.Namespace) -> int:
     from gatekeeper import admin, rules
-    from gatekeeper.model import show_source
+    from gatekeeper.networks import show_source
 
     found, _ = rules.load(Path(options.rules))
     source = admin.parse_source(options.source)

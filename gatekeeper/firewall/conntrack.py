@@ -22,7 +22,8 @@ from gatekeeper.firewall.netlink import (
     nested,
     netfilter_header,
 )
-from gatekeeper.model import Address, Service, Source
+from gatekeeper.model import Service
+from gatekeeper.networks import Address, Source
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2

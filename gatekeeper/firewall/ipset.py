@@ -10,7 +10,7 @@ import socket
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, nested, netfilter_header
-from gatekeeper.model import Source
+from gatekeeper.networks import Source
 
 _SUBSYSTEM = 6 << 8
 _ADD, _DELETE = _SUBSYSTEM | 9, _SUBSYSTEM | 10

@@ -13,7 +13,8 @@ from gatekeeper.firewall.conntrack import forget_flows
 from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.names import set_name
 from gatekeeper.firewall.sockdiag import destroy_sockets
-from gatekeeper.model import Address, Rules, Service, Source, covers
+from gatekeeper.model import Rules, Service
+from gatekeeper.networks import Address, Source, covers
 
 
 class IpsetBackend:

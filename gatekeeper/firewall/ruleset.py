@@ -33,7 +33,8 @@ from gatekeeper.firewall.names import (
     fresh_set_name,
     set_name,
 )
-from gatekeeper.model import Rules, Service, Source, Transport
+from gatekeeper.model import Rules, Service, Transport
+from gatekeeper.networks import Source
 
 MAX_TIMEOUT = 2_147_483
 """The longest timeout that an ipset takes, in seconds (ip_set_timeout.h: UINT_MAX / MSEC_PER_SEC / 2)."""

@@ -24,7 +24,8 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import NamedTuple
 
-from gatekeeper.model import Action, Address, Datagram, Knock, Reason, Refusal, Rules, ServerKey, Stamp
+from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Rules, ServerKey, Stamp
+from gatekeeper.networks import Address
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake, LowOrderError
 from gatekeeper.sealed.primitives import private_key

@@ -12,7 +12,8 @@ from ipaddress import ip_network
 import yaml
 
 from gatekeeper import duration
-from gatekeeper.model import Client, Service, Source, unmapped
+from gatekeeper.model import Client, Service
+from gatekeeper.networks import Source, unmapped
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
 from gatekeeper.rules.values import ReadKey

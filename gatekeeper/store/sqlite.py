@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
 from gatekeeper import replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Source, Stamp
+from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Revoke
+from gatekeeper.networks import Source
+from gatekeeper.store import stamps
 
 FILE = "gatekeeper.db"
 _VERSION = 2
@@ -51,17 +52,6 @@ CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the k
     PRIMARY KEY (source, services)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS birth (born INTEGER NOT NULL);  -- one row; Unix nanoseconds, as all that follow
-CREATE TABLE IF NOT EXISTS floors (
-    key    BLOB PRIMARY KEY,        -- a client's public key
-    floor  INTEGER NOT NULL,        -- no stamp at or below it is accepted
-    closed INTEGER NOT NULL         -- and no opening at or below this
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spent (  -- accepted: all above the floor, and some below
-    key     BLOB NOT NULL,
-    sent_at INTEGER NOT NULL,
-    PRIMARY KEY (key, sent_at)
-) WITHOUT ROWID;
 """
 MAX_GRANTS = 4096
 """Live grants that one client may have for a service: so that none fills the kernel's set, which all share."""
@@ -107,8 +97,8 @@ class SqliteStore:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         if version < _VERSION:
-            birth = f"INSERT INTO birth SELECT {time.time_ns()} WHERE NOT EXISTS (SELECT 1 FROM birth);"
-            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {birth} PRAGMA user_version = {_VERSION}; COMMIT;")
+            script = f"{_SCHEMA} {stamps.SCHEMA} {stamps.birth()} PRAGMA user_version = {_VERSION};"
+            self._db.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
         self._db.execute("SELECT 1 FROM grants, counters, floors, spent LIMIT 1")
 
     def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
@@ -119,7 +109,7 @@ class SqliteStore:
     def _carry_out(self, effect: Effect, now: float) -> Outcome:
         if effect.stamp is not None:
             action = Action.OPEN if isinstance(effect, Admit) else Action.CLOSE
-            refused = self._spend(effect.stamp, action, now)
+            refused = stamps.spend(self._db, effect.stamp, action, latest=replay.latest(now, self._skew))
             if refused is not None:
                 return Outcome(refused=refused)
         if isinstance(effect, Admit):
@@ -173,74 +163,23 @@ class SqliteStore:
 
     # -- stamps
 
-    def _spend(self, stamp: Stamp, action: Action, now: float) -> Reason | None:
-        """Spend a stamp, or say why it cannot be."""
-        row = self._db.execute("SELECT floor, closed FROM floors WHERE key = ?", (stamp.key,)).fetchone()
-        if row is None and stamp.sent_at <= self._born():
-            return Reason.BEFORE_STORE
-        floor = Floor(*row) if row is not None else Floor(self._born())
-        where = (stamp.key, stamp.sent_at)
-        is_spent = self._db.execute("SELECT 1 FROM spent WHERE key = ? AND sent_at = ?", where).fetchone() is not None
-        latest = replay.latest(now, self._skew)
-        refused = replay.refusal(stamp, action, floor, is_spent=is_spent, latest=latest)
-        if refused is not None:
-            return refused
-        after = replay.advanced(floor, stamp, action)
-        self._db.execute("INSERT OR REPLACE INTO floors VALUES (?, ?, ?)", (stamp.key, after.floor, after.closed))
-        self._db.execute("INSERT INTO spent VALUES (?, ?)", where)
-        self._db.execute(
-            "DELETE FROM spent WHERE key = :key AND sent_at < (SELECT sent_at FROM spent WHERE key = :key"
-            " AND sent_at <= :floor ORDER BY sent_at DESC LIMIT 1 OFFSET :kept)",
-            {"key": stamp.key, "floor": after.floor, "kept": replay.KEPT - 1},
-        )
-        return None
-
-    def _born(self) -> int:
-        return int(self._db.execute("SELECT born FROM birth").fetchone()[0])
-
     @property
     def born(self) -> int:
         """When the store was made (Unix time in nanoseconds): the floor of a key that has none."""
         with self._errors():
-            return self._born()
+            return stamps.born(self._db)
 
     def floors(self) -> dict[bytes, Floor]:
         """Return the floors of the keys that have one."""
         with self._errors():
-            spent: dict[bytes, list[int]] = {}
-            for key, sent_at in self._db.execute(
-                "SELECT key, sent_at FROM spent JOIN floors USING (key) WHERE sent_at > floor ORDER BY key, sent_at"
-            ):
-                spent.setdefault(key, []).append(sent_at)
-            rows = self._db.execute("SELECT key, floor, closed FROM floors")
-            return {key: Floor(floor, closed, tuple(spent.get(key, ()))) for key, floor, closed in rows}
+            return stamps.floors(self._db)
 
     def lower_floors(self, keys: Sequence[bytes], *, now: float) -> tuple[int, int]:
-        """Set back to ``now`` the floors that are above it; return how many were, and how many could not be.
-
-        What was spent stays spent. So a floor stays where more was spent above ``now`` than is kept. The store's
-        own birth, which is the floor of all keys that have none, is set back too, and counts as one.
-        """
-        to = int(now * 1e9)
-        lowered = stuck = 0
+        """Set back to ``now`` the floors that are above it; return how many were, and how many could not be."""
         with self._transaction():
-            for key in keys:
-                row = self._db.execute("SELECT max(floor, closed) FROM floors WHERE key = ?", (key,)).fetchone()
-                if row is None or row[0] <= to:
-                    continue
-                where = (key, to)
-                spent = self._db.execute("SELECT count(*) FROM spent WHERE key = ? AND sent_at > ?", where).fetchone()[
-                    0
-                ]
-                if spent >= replay.KEPT:
-                    stuck += 1
-                    continue
-                self._db.execute(
-                    "UPDATE floors SET floor = min(floor, ?), closed = min(closed, ?) WHERE key = ?", (to, to, key)
-                )
-                lowered += 1
-            lowered += self._db.execute("UPDATE birth SET born = ? WHERE born > ?", (to, to)).rowcount
-        return lowered, stuck
+            return stamps.lower_floors(self._db, keys, to=int(now * 1e9))
+
+    # -- grants
 
     def owed_cuts(self) -> list[Revoke]:
         """The revokes, of any process, whose cuts have not been settled."""

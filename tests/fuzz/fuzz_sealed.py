@@ -42,8 +42,8 @@ with instrumented:
         Service,
         Transport,
         Verdict,
-        host,
     )
+    from gatekeeper.networks import host
     from gatekeeper.replay import ReplayMemory
     from gatekeeper.sealed import keys, wire
 

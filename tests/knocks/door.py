@@ -10,17 +10,7 @@ from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.knocks.sealed import SealedKnocks
-from gatekeeper.model import (
-    Client,
-    Datagram,
-    Decision,
-    Floor,
-    Reason,
-    Rules,
-    ServerKey,
-    Service,
-    Transport,
-)
+from gatekeeper.model import Client, Datagram, Decision, Floor, Reason, Rules, ServerKey, Service, Transport
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from tests.vectors.sealed import make

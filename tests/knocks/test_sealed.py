@@ -11,16 +11,7 @@ import pytest
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate, _seconds
 from gatekeeper.knocks import enabled, sealed
-from gatekeeper.model import (
-    Admit,
-    Client,
-    Knock,
-    Reason,
-    Rules,
-    ServerKey,
-    Service,
-    Transport,
-)
+from gatekeeper.model import Admit, Client, Knock, Reason, Rules, ServerKey, Service, Transport
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake

@@ -6,13 +6,7 @@ import pytest
 
 from gatekeeper.knocks import sealed
 from gatekeeper.knocks.sealed import SealedKnocks
-from gatekeeper.model import (
-    Client,
-    Reason,
-    Refusal,
-    Rules,
-    ServerKey,
-)
+from gatekeeper.model import Client, Reason, Refusal, Rules, ServerKey
 from gatekeeper.sealed import keys, wire
 from tests.knocks.door import NOW, SECOND, SERVICES, seal
 from tests.vectors.sealed import make

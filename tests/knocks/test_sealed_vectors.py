@@ -14,16 +14,7 @@ from typing import Any
 
 import pytest
 
-from gatekeeper.model import (
-    Action,
-    Admit,
-    Client,
-    Floor,
-    Knock,
-    Reason,
-    Revoke,
-    Stamp,
-)
+from gatekeeper.model import Action, Admit, Client, Floor, Knock, Reason, Revoke, Stamp
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake
 from gatekeeper.sealed.primitives import private_key

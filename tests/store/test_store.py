@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.errors import StoreError
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Store
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
+from gatekeeper.protocols import Store
 from gatekeeper.store.sqlite import FILE, MAX_GRANTS, SqliteStore
 
 NOW = 1000.0

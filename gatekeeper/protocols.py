@@ -1,0 +1,110 @@
+"""What a room must do to take another's place: knock formats, replay memories, stores, firewalls. Pure: no code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from gatekeeper.model import (
+    Action,
+    Datagram,
+    Effect,
+    Floor,
+    Grant,
+    Knock,
+    Outcome,
+    Reason,
+    Refusal,
+    Revoke,
+    Service,
+    Stamp,
+)
+from gatekeeper.networks import Address, Source
+
+
+class KnockFormat(Protocol):
+    """A way to write a knock. One file in ``knocks/`` each."""
+
+    name: str
+
+    def glance(self, payload: bytes, *, now: float) -> bool | Refusal | Knock:
+        """Tell, in about a microsecond, whether a payload is of this format and worth dissecting.
+
+        Or, where the very same was read before, what it says: then it is dissected only if it may count.
+        """
+
+    def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
+        """Read a knock whose payload a glance found worth it."""
+
+    def renew(self, *, now: float, at_once: bool = False) -> None:
+        """Make what the time to come needs: a piece of it, or all at once. Asked once a second, off the packet path."""
+
+
+class Replays(Protocol):
+    """What stamps have been spent, as far as the gate knows."""
+
+    def refusal(self, stamp: Stamp, action: Action, *, now: float) -> Reason | None:
+        """Say why a stamp cannot be spent; ``None`` if it can."""
+
+    def spend(self, stamp: Stamp, action: Action) -> None:
+        """Note that it is."""
+
+
+class Store(Protocol):
+    """The truth about grants and spent stamps. Every method is atomic and, once it has returned, on the disk."""
+
+    def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
+        """Carry out effects in one transaction; one outcome each."""
+
+    def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
+        """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
+
+    def forget(self, grants: Sequence[Grant]) -> None:
+        """Remove grants, whoever gave them."""
+
+    def live(self, *, now: float) -> list[Grant]:
+        """All grants that hold at ``now``."""
+
+    @property
+    def born(self) -> int:
+        """When the store was made (Unix time in nanoseconds): the floor of a key that has none."""
+
+    def floors(self) -> dict[bytes, Floor]:
+        """Return the floors of the keys that have one."""
+
+    def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
+        """The live grants, of any client, for exactly this service and source."""
+
+    def owed_cuts(self) -> list[Revoke]:
+        """The revokes, of any process, whose cuts have not been settled."""
+
+    def settle_cuts(self, cuts: Sequence[Revoke]) -> None:
+        """Note that these have been carried out."""
+
+    def add_counts(self, counts: Mapping[str, int]) -> None:
+        """Add to the counters that outlive a restart."""
+
+    def counts(self) -> dict[str, int]:
+        """Return these counters."""
+
+    def changed_by_others(self) -> bool:
+        """Whether another process has written since this was last asked."""
+
+    def close(self) -> None:
+        """Let go of the store."""
+
+
+class Backend(Protocol):
+    """A firewall that grants are projected into."""
+
+    def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
+        """Make these, and no others, the members of each service; the values are seconds left."""
+
+    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
+        """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
+
+    def remove(self, service: str, source: Source) -> None:
+        """Let ``source`` in no longer. No error if it was not, nor if the service is not there."""
+
+    def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
+        """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""
