@@ -9,7 +9,7 @@ import sys
 from gatekeeper.cli import knocking
 from gatekeeper.cli.options import add_rules, add_state_dir, port
 from gatekeeper.client import knocker
-from gatekeeper.client.profile import DEFAULT_PORT, Profile
+from gatekeeper.client.profile import DEFAULT_PORT, WAYS, Profile
 from gatekeeper.errors import ClientError, UsageError
 
 _LONGEST = 4096
@@ -134,7 +134,18 @@ def _add_knock(parser: argparse.ArgumentParser) -> None:
         type=_source,
         help="the address to open for: ours if the server sees it (auto), whatever the server sees (none), or another",
     )
-    parser.add_argument("--port", type=port, metavar="N", help=f"knock port (default: the profile's; {DEFAULT_PORT})")
+    parser.add_argument(
+        "--via",
+        choices=WAYS,
+        help="how the knock travels: to the knock port, in an echo request, or in a SYN to the protected port; the "
+        "server's rules must have it, and the last two may need root here (default: the profile's; udp)",
+    )
+    parser.add_argument(
+        "--port",
+        type=port,
+        metavar="N",
+        help=f"knock port (default: the profile's; {DEFAULT_PORT}); with --via syn the protected port to knock at",
+    )
     parser.add_argument("--identity", metavar="FILE", help="our private key (default: the profile's)")
     parser.add_argument("--server-key", metavar="BASE64", help="the server's public key, instead of a profile")
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="for how long to try (default: 10)")

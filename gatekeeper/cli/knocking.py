@@ -7,8 +7,8 @@ import time
 
 from gatekeeper.client import knocker
 from gatekeeper.client.addresses import Target
-from gatekeeper.client.knocker import Ask, Maker, SealedMaker, Sent
-from gatekeeper.client.profile import DEFAULT_PORT, Profile
+from gatekeeper.client.knocker import Ask, Maker, SealedMaker, Sent, Udp, Way
+from gatekeeper.client.profile import ICMP, UDP, Profile
 from gatekeeper.errors import ClientError, UsageError
 
 TYPE_CHECKING = False  # as the one of typing, which takes 5 ms
@@ -28,6 +28,7 @@ DEFAULTS = {
     "service": None,
     "ttl": None,
     "source": knocker.AUTO,
+    "via": None,
     "port": None,
     "identity": None,
     "server_key": None,
@@ -40,6 +41,7 @@ DEFAULTS = {
     "profile": None,
     "fdpass": False,
 }
+_BY_UDP = "leave it out, or knock with --via udp"
 _ANSWER_AFTER = (0.3, 0.7, 1.5)
 """Seconds to wait for an answer to each knock, where the server gives answers."""
 
@@ -64,41 +66,41 @@ def knock(options: Options) -> None:
     from gatekeeper.client import addresses
 
     _refuse_nonsense(options)
-    target, maker = _target(options)
+    target, way, maker = _target(options, options.wait if options.port is None else options.port)
     found = addresses.resolve(target.host)
     begin = time.monotonic()
     if options.wait is not None:
-        _wait(options, target, found, maker, begin)
-    elif target.acknowledge and isinstance(maker, SealedMaker):
-        _knock_until_answered(options, target, found, maker)
+        _wait(options, way, found, maker, begin)
+    elif target.acknowledge and isinstance(way, Udp) and isinstance(maker, SealedMaker):
+        _knock_until_answered(options, target, way, found, maker)
     else:
-        _say(options, target, knocker.send(found, target.port, maker))
+        _say(options, way, knocker.send(found, way, maker))
         if maker.is_unsure:  # there is no second try that could do without
-            knocker.send(found, target.port, maker, is_first_try=False)
+            knocker.send(found, way, maker, is_first_try=False)
     _warn(maker)
 
 
-def _wait(options: Options, target: Profile, found: list[Target], maker: Maker, begin: float) -> None:
+def _wait(options: Options, way: Way, found: list[Target], maker: Maker, begin: float) -> None:
     from gatekeeper.client import reach
 
     def send(is_first: bool) -> None:  # noqa: FBT001
-        sent = knocker.send(found, target.port, maker, is_first_try=is_first)
+        sent = knocker.send(found, way, maker, is_first_try=is_first)
         if is_first:
-            _say(options, target, sent)
+            _say(options, way, sent)
 
     reach.connect(found, options.wait, send, limit=options.timeout, is_patient=True).close()
     if not options.quiet:
         print(f"tcp/{options.wait} answered after {(time.monotonic() - begin) * 1000:.1f} ms")
 
 
-def _knock_until_answered(options: Options, target: Profile, found: list[Target], maker: SealedMaker) -> None:
+def _knock_until_answered(options: Options, target: Profile, way: Way, found: list[Target], maker: SealedMaker) -> None:
     from gatekeeper import duration
     from gatekeeper.sealed import wire
 
     for number, patience in enumerate(_ANSWER_AFTER):
-        sent = knocker.send(found, target.port, maker, is_first_try=number == 0, keep_open=True)
+        sent = knocker.send(found, way, maker, is_first_try=number == 0, keep_open=True)
         if number == 0:
-            _say(options, target, sent)
+            _say(options, way, sent)
         try:
             answer = sent.answer(maker, timeout=patience)
         finally:
@@ -121,11 +123,11 @@ def connect(options: Options) -> None:
     if sys.stdin is None or sys.stdout is None:
         raise UsageError("standard input or output is closed", "ssh opens both: this is for its ProxyCommand")
     options.target = options.profile or options.host
-    target, maker = _target(options)
+    target, way, maker = _target(options, options.at)
     found = addresses.resolve(target.host if options.profile is None else options.host)
 
     def send(is_first: bool) -> None:  # noqa: FBT001
-        knocker.send(found, target.port, maker, is_first_try=is_first)
+        knocker.send(found, way, maker, is_first_try=is_first)
 
     stream = reach.connect(found, options.at, send, limit=options.timeout)
     _warn(maker)
@@ -161,24 +163,41 @@ def _refuse_nonsense(options: Options) -> None:
         raise UsageError(f"no service can be called {name!a}", "the server's administrator knows its name")
 
 
-def _target(options: Options) -> tuple[Profile, Maker]:
-    """Find out whom to knock at, and with which key."""
+def _target(options: Options, at: int | None) -> tuple[Profile, Way, Maker]:
+    """Find out whom to knock at, how, and with which key. ``at``: the protected port that a SYN would go to."""
     from gatekeeper.client import plain, profile
 
     if options.key_file is not None:
+        found = Profile(host=options.target, server_key=b"", identity="")
+        way = _way(options, found, at)
         keys = _read_plain_key(options.key_file, "close" if options.close else "open")
-        datagram = plain.knock(keys, close=options.close, service=options.service)
-        return Profile(
-            host=options.target, server_key=b"", identity="", port=options.port or DEFAULT_PORT
-        ), knocker.PlainMaker(datagram)
-    found = _direct(options) if options.server_key is not None else profile.find(options.target)
-    if found is None:
+        return found, way, knocker.PlainMaker(plain.knock(keys, close=options.close, service=options.service))
+    known = _direct(options) if options.server_key is not None else profile.find(options.target)
+    if known is None:
         hint = "`gatekeeper join INVITE` makes one; or name --server-key and --identity, or a plain key by --key-file"
         raise ClientError(f"there is no profile {options.target!a}, and none for a host of that name", hint)
-    if options.port is not None:
-        found.port = options.port
-    found.acknowledge = found.acknowledge or options.acknowledge
-    return found, _maker(options, found)
+    known.acknowledge = known.acknowledge or options.acknowledge
+    return known, _way(options, known, at), _maker(options, known)
+
+
+def _way(options: Options, target: Profile, at: int | None) -> Way:
+    """Decide how the knock travels, and refuse what that way has no use for."""
+    via = options.via or target.via
+    if via == UDP:
+        return Udp(target.port if options.port is None else options.port)
+    from gatekeeper.client import ways
+
+    if options.acknowledge:
+        raise UsageError(f"--acknowledge: the server's answer comes by UDP, and this knock goes by {via}", _BY_UDP)
+    if via == ICMP:
+        if options.port is not None:
+            raise UsageError("--port: an echo request goes to no port", _BY_UDP)
+        return ways.Icmp()
+    if at is None:
+        raise UsageError("a SYN knocks at a protected port, and none is named", "name it: --port N, or --wait tcp/N")
+    if options.port not in (None, at):
+        raise UsageError(f"--port: a SYN knocks at the port that is connected to, tcp/{at}", _BY_UDP)
+    return ways.Syn(at)
 
 
 def _direct(options: Options) -> Profile:
@@ -218,9 +237,9 @@ def _ttl(text: str | None) -> int:
     return wire.FOREVER if seconds is None else seconds
 
 
-def _say(options: Options, target: Profile, sent: Sent) -> None:
+def _say(options: Options, way: Way, sent: Sent) -> None:
     if not options.quiet:
-        print(f"knocked at {', '.join(sent.addresses)} (udp/{target.port})")
+        print(f"knocked at {', '.join(sent.addresses)} ({way})")
     for address, reason in sent.failures:
         _complain(f"not at {address}: {reason}")
 

@@ -1,4 +1,4 @@
-"""Sends knocks: one fresh datagram to each address of a server, and reads the answers where there are some."""
+"""Sends knocks: a fresh one to each address of a server, and reads the answers where there are some."""
 
 from __future__ import annotations
 
@@ -104,6 +104,50 @@ class SealedMaker(Maker):
         return wire.ANY_ADDRESS
 
 
+class Way:
+    """How a knock travels. ``Udp`` is here; the others are in ``ways``, which is imported where they are asked for."""
+
+    def open(self, family: int) -> socket.socket:
+        """Make the socket that it goes out by.
+
+        Raises:
+            ClientError: this user may not, or this system has none.
+        """
+        raise NotImplementedError
+
+    def aim(self, one: socket.socket, address: str) -> str:
+        """Point the socket at an address of the server's; return the one of ours that the knock will leave from."""
+        raise NotImplementedError
+
+    def send(self, one: socket.socket, datagram: bytes, local: str, server: str) -> None:
+        """Send a knock by a socket that was aimed, from ``local`` to ``server``."""
+        raise NotImplementedError
+
+
+class Udp(Way):
+    """A datagram to the knock port."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def __str__(self) -> str:
+        return f"udp/{self.port}"
+
+    def open(self, family: int) -> socket.socket:
+        """Make it."""
+        return socket.socket(family, socket.SOCK_DGRAM)
+
+    def aim(self, one: socket.socket, address: str) -> str:
+        """Connect it, so that the kernel says which address of ours leads there."""
+        one.connect((address, self.port))
+        local: str = one.getsockname()[0]
+        return local
+
+    def send(self, one: socket.socket, datagram: bytes, local: str, server: str) -> None:  # noqa: ARG002
+        """Send it."""
+        one.send(datagram)
+
+
 class Sent:
     """Where a knock went, and where it could not go (with the reason). Holds the sockets that answers come to."""
 
@@ -141,27 +185,34 @@ class Sent:
 
 
 def send(
-    targets: Sequence[Target], port: int, maker: Maker, *, is_first_try: bool = True, keep_open: bool = False
+    targets: Sequence[Target], way: Way | int, maker: Maker, *, is_first_try: bool = True, keep_open: bool = False
 ) -> Sent:
-    """Send a fresh knock to each address; ``keep_open`` the sockets, for the answers.
+    """Send a fresh knock to each address, by ``way`` (a number: to that UDP port).
+
+    ``keep_open`` the sockets, for the answers, which come by UDP only.
 
     Raises:
         UnreachableError: no address could be reached.
-        ClientError: no knock can be made; trying again would not help.
+        ClientError: no knock can be made, or none sent in this way; trying again would not help.
     """
+    way = Udp(way) if isinstance(way, int) else way
     sent = Sent()
     harmless: list[tuple[str, str]] = []
-    for target in targets:
-        family, (address, at) = addresses.at_port(target, port)
+    refusal: ClientError | None = None
+    for family, (address, _) in targets:
         try:
-            one = socket.socket(family, socket.SOCK_DGRAM)
+            one = way.open(family)
         except OSError as error:
             harmless.append((address, error.strerror or str(error)))
             continue
+        except ClientError as error:
+            refusal = error
+            sent.failures.append((address, error.message))
+            continue
         try:
-            one.connect((address, at))
-            knock = maker.make(one.getsockname()[0], address, is_first_try=is_first_try)
-            one.send(knock.datagram)
+            local = way.aim(one, address)
+            knock = maker.make(local, address, is_first_try=is_first_try)
+            way.send(one, knock.datagram, local, address)
             sent.addresses.append(address)
             if keep_open and knock.handshake is not None:
                 sent.keep(one, knock.handshake)
@@ -175,6 +226,8 @@ def send(
             raise
         one.close()
     if not sent.addresses:
+        if refusal is not None:
+            raise refusal
         words = "; ".join(f"{address}: {reason}" for address, reason in [*sent.failures, *harmless])
         raise UnreachableError(f"the knock could not be sent: {words}", "check the network")
     return sent

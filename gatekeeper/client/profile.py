@@ -13,7 +13,9 @@ from gatekeeper.sealed import keys
 
 DEFAULT_PORT = 62201
 _HEAD = "# A profile of gatekeeper: what this device knows of a server. No secret; the key is in the file `identity`.\n"
-_KEYS = ("host", "port", "server_key", "identity", "services", "acknowledge", "bind")
+_KEYS = ("host", "port", "server_key", "identity", "services", "acknowledge", "bind", "via")
+UDP, ICMP, SYN = WAYS = "udp", "icmp", "syn"
+"""How a knock travels: to the knock port; in an echo request; in a SYN to a protected port."""
 _YES, _NO = "yes", "no"
 
 
@@ -21,7 +23,7 @@ class Profile:
     """One server, as one device knows it.
 
     ``identity``: the file that has our private key. ``acknowledge``: whether the server answers. ``bind``:
-    whether knocks must name the address that they come from.
+    whether knocks must name the address that they come from. ``via``: one of ``WAYS``.
     """
 
     def __init__(  # noqa: PLR0913  (fields, by their names)
@@ -34,9 +36,10 @@ class Profile:
         services: tuple[str, ...] = (),
         acknowledge: bool = False,
         bind: bool = False,
+        via: str = UDP,
     ) -> None:
         self.host, self.server_key, self.identity, self.port = host, server_key, identity, port
-        self.services, self.acknowledge, self.bind = services, acknowledge, bind
+        self.services, self.acknowledge, self.bind, self.via = services, acknowledge, bind, via
 
 
 def default_identity() -> str:
@@ -78,6 +81,8 @@ def check(profile: Profile) -> str:
         "acknowledge": _YES if profile.acknowledge else _NO,
         "bind": _YES if profile.bind else _NO,
     }
+    if profile.via != UDP:  # clients from before there were others do not know the line
+        fields["via"] = profile.via
     if any(not value.isprintable() or value != value.strip() for value in fields.values()):
         raise ClientError("a value of the profile cannot be written in a line", "is there a line break in a file name?")
     return _HEAD + "".join(f"{key} = {value}\n" for key, value in fields.items())
@@ -148,7 +153,7 @@ def _load(path: str) -> Profile:
 
 
 def _read(text: str) -> Profile:
-    found = {"port": str(DEFAULT_PORT), "services": "", "acknowledge": _NO, "bind": _NO}
+    found = {"port": str(DEFAULT_PORT), "services": "", "acknowledge": _NO, "bind": _NO, "via": UDP}
     for number, line in enumerate(text.split("\n"), 1):
         key, equals, value = (word.strip() for word in line.partition("="))
         if not line.strip() or line.lstrip().startswith("#"):
@@ -161,6 +166,8 @@ def _read(text: str) -> Profile:
         raise ValueError(f"there is no {missing[0]}")
     if not found["port"].isdecimal() or not 1 <= int(found["port"]) <= 65535:
         raise ValueError(f"{found['port']!a} is not a port")
+    if found["via"] not in WAYS:
+        raise ValueError(f"{found['via']!a} is none of {', '.join(WAYS)}")
     return Profile(
         host=found["host"],
         server_key=keys.parse_public(found["server_key"]),
@@ -169,6 +176,7 @@ def _read(text: str) -> Profile:
         services=tuple(found["services"].split()),
         acknowledge=_is_yes(found["acknowledge"]),
         bind=_is_yes(found["bind"]),
+        via=found["via"],
     )
 
 

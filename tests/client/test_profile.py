@@ -34,13 +34,20 @@ def one(**changes: object) -> Profile:
 FULL = {"port": 4000, "services": ("ssh", "web"), "acknowledge": True, "bind": True}
 
 
-@pytest.mark.parametrize("changes", [{}, {"host": "2001:db8::1"}, FULL, {"identity": "/schlüssel/#1"}])
+@pytest.mark.parametrize("changes", [{}, {"host": "2001:db8::1"}, FULL, {"via": "syn"}, {"identity": "/schlüssel/#1"}])
 def test_what_is_saved_is_found_again(home: Path, changes: dict[str, object]) -> None:
     path = Path(profile.save("gate", one(**changes)))
     assert path == home / "profiles" / "gate.conf"
     found = profile.find("gate")
     assert found is not None
     assert vars(found) == vars(one(**changes))
+
+
+@pytest.mark.usefixtures("home")
+def test_a_profile_of_the_usual_way_says_nothing_of_it() -> None:
+    """So older clients can read it."""
+    assert "via" not in Path(profile.save("gate", one())).read_text()
+    assert Path(profile.save("other", one(via="icmp"))).read_text().endswith("\nvia = icmp\n")
 
 
 def test_profiles_are_for_their_owner_alone(home: Path) -> None:
@@ -146,6 +153,14 @@ def test_a_profile_may_be_written_by_hand(home: Path) -> None:
     assert vars(found) == vars(one(identity="/l"))
 
 
+@pytest.mark.parametrize("via", ["udp", "icmp", "syn"])
+def test_a_profile_may_say_how_its_knocks_travel(home: Path, via: str) -> None:
+    write(home, f"{NEEDED}via = {via}\n".encode())
+    found = profile.find("gate")
+    assert found is not None
+    assert found.via == via
+
+
 NEEDED = f"host = h\nserver_key = {KEY}\nidentity = /k\n"
 
 
@@ -167,6 +182,9 @@ NEEDED = f"host = h\nserver_key = {KEY}\nidentity = /k\n"
         (NEEDED + f"port = {'9' * 5000}\n", "."),
         (NEEDED + "bind = true\n", "'true' is neither yes nor no"),
         (NEEDED + "acknowledge = Yes\n", "'Yes' is neither yes nor no"),
+        (NEEDED + "via = tcp\n", "'tcp' is none of udp, icmp, syn"),
+        (NEEDED + "via = SYN\n", "'SYN' is none of"),
+        (NEEDED + "via =\n", "there is no via"),
         (NEEDED + "host = \udcff\n", "."),
         (NEEDED + "host = a\0b\n", r"line 4: 'host = a\\x00b'"),
         (NEEDED + "identity = /\x1b[31m\n", r"line 4: 'identity = /\\x1b\[31m'"),
