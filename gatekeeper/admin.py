@@ -14,9 +14,8 @@ from gatekeeper import rules as rules_file
 from gatekeeper.client.invite import Invite, check_client, check_host
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
-from gatekeeper.firewall import apply, names, tools
-from gatekeeper.firewall.kernel import IpsetBackend
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service
+from gatekeeper.firewall import apply, backends
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, show_ports
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.store.lock import ChangeLock, runner
@@ -49,9 +48,11 @@ def grant(the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str
     """Grant a source a service by hand; return the grant, and why it is not in the kernel if it is not.
 
     Raises:
-        UsageError: there is no such service, or its ``max_ttl`` is shorter.
+        UsageError: there is no such service, its ``max_ttl`` is shorter, or the rules never let the source in.
     """
     service = _service(the_rules, name)
+    if any(lies_in(source, network) for network in service.never):
+        raise UsageError(f"the rules never let {show_source(source)} in", "take it out of `never:` first")
     seconds = _ttl(service, ttl)
     now = time.time()
     the_grant = Grant(source, service.name, BY_HAND, None if seconds is None else now + seconds)
@@ -119,7 +120,7 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
     try:
         return Invite(
             host=check_host(host),
-            port=the_rules.knock_port,
+            port=the_rules.knock_ports[0],
             client=check_client(name),
             server_key=serverkeys.current(the_rules, state_dir),
             services=tuple(_service(the_rules, one).name for one in named),
@@ -134,7 +135,7 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
 def _enforcer(the_rules: Rules, state_dir: Path) -> Iterator[Enforcer]:
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(contextlib.closing(SqliteStore(state_dir)))
-        backend = stack.enter_context(contextlib.closing(IpsetBackend()))
+        backend = stack.enter_context(contextlib.closing(backends.attach(the_rules)))
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
         enforcer.load(now=time.time())
@@ -173,7 +174,7 @@ def status(rules_path: Path, state_dir: Path) -> dict[str, object]:
         "services": [
             {
                 "name": service.name,
-                "port": f"{service.transport}/{service.port}",
+                "port": show_ports(service),
                 "ttl": duration.show(service.ttl),
                 "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
                 "established": service.established.value,
@@ -205,18 +206,14 @@ def _by_service(one: Grant) -> tuple[str, int, int, str]:
 def _kernel(the_rules: Rules) -> dict[str, object]:
     """Say what the kernel has; ``error`` where we may not look."""
     try:
-        sets = tools.our_sets()
-        return {
-            "ruleset": apply.is_loaded(),
-            "members": {
-                service: sum(tools.set_size(name) for name in _set_names(service) if name in sets)
-                for service in the_rules.services
-            },
-        }
+        loaded = apply.loaded()
+        with contextlib.closing(backends.attach(the_rules)) as backend:
+            members = {service: backend.count(service) for service in the_rules.services}
     except FirewallError as error:
         return {"error": error.message}
-
-
-def _set_names(service: str) -> list[str]:
-    """Name a service's sets of both IP versions."""
-    return [names.set_name(service, version) for version in names.VERSIONS]
+    return {
+        "ruleset": loaded is not None,
+        "observes": loaded is not None and loaded.observes,
+        "backend": backend.name,
+        "members": members,
+    }

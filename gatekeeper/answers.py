@@ -1,12 +1,14 @@
 """Sends the answers to knocks, where the rules ask for them: from the port that was knocked at, and its address.
 
-The sockets are bound to the knock port, but nothing ever arrives there: the ruleset sees to that.
+The sockets are bound to the knock ports, but nothing ever arrives there: the ruleset sees to that.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
+from itertools import product
 
 from gatekeeper import observe
 from gatekeeper.errors import QueueError
@@ -17,18 +19,18 @@ _IP_PKTINFO = 8  # linux/in.h; Python has no name for it
 
 
 class Answers:
-    """One socket for each IP version that this machine has."""
+    """One socket for each knock port, and each IP version that this machine has."""
 
-    def __init__(self, port: int) -> None:
-        """Bind the knock port.
+    def __init__(self, ports: Sequence[int]) -> None:
+        """Bind the knock ports.
 
         Raises:
-            QueueError: another program has it.
+            QueueError: another program has one.
         """
-        self._sockets: dict[int, socket.socket] = {}
-        for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+        self._sockets: dict[tuple[int, int], socket.socket] = {}
+        for port, (version, family) in product(ports, ((4, socket.AF_INET), (6, socket.AF_INET6))):
             try:
-                self._sockets[version] = _bound(family, port)
+                self._sockets[version, port] = _bound(family, port)
             except OSError as error:
                 if version == 6 and not socket.has_dualstack_ipv6():
                     continue
@@ -47,7 +49,8 @@ class Answers:
                 level, kind, info = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, to.destination.packed + bytes(4)
             payload = answer.write(keys.generate())
             peer = (str(to.source), to.source_port)
-            self._sockets[version].sendmsg([payload], [(level, kind, info)], socket.MSG_DONTWAIT, peer)
+            one = self._sockets[version, to.destination_port]
+            one.sendmsg([payload], [(level, kind, info)], socket.MSG_DONTWAIT, peer)
         except (OSError, KeyError, ValueError, struct.error) as error:  # no answer is worth a failure
             observe.event("not-answered", {"source": str(to.source), "error": str(error)})
 

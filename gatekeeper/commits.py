@@ -128,7 +128,7 @@ class Commits(threading.Thread):
         except GatekeeperError as error:
             outcome = Outcome(error=error.message)
             self._expire_after = time.monotonic() + _TICK
-        observe.changed("expired", outcome, now=now)
+        self._observer.changed("expired", outcome, now=now)
 
     def _look_around(self, *, at_once: bool = False) -> None:
         if time.monotonic() - self._looked < _TICK and not at_once:
@@ -139,14 +139,14 @@ class Commits(threading.Thread):
         try:
             now = time.time()
             elsewhere = self._enforcer.catch_up(now=now)
-            observe.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
-            observe.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
+            self._observer.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
+            self._observer.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
             if self._looked - self._rebuilt > _REBUILD:
                 self._rebuilt = self._looked
                 self._enforcer.restore(now=time.time())
             self._keep_counts()
         except GatekeeperError as error:
-            observe.changed("store", Outcome(error=error.message), now=time.time())
+            self._observer.changed("store", Outcome(error=error.message), now=time.time())
 
     def _keep_counts(self) -> None:
         counts = self._observer.take_counts()

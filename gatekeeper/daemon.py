@@ -16,6 +16,8 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -25,15 +27,16 @@ from gatekeeper import __version__, observe, rules, serverkeys
 from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
-from gatekeeper.errors import QueueError, UsageError
-from gatekeeper.firewall.kernel import IpsetBackend
+from gatekeeper.errors import FirewallError, QueueError, UsageError
+from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Outcome, Rules
+from gatekeeper.model import Mode, Outcome, Refuse, Rules, Via, show_ports
 from gatekeeper.packet import warm_up
+from gatekeeper.refusals import Refusals
 from gatekeeper.store.lock import ChangeLock, RunLock
 from gatekeeper.store.sqlite import SqliteStore
-from gatekeeper.worker import Worker, queue_owner
+from gatekeeper.worker import Manners, Worker
 
 _CAP_NET_ADMIN = 12
 _STOP_PATIENCE = 0.8
@@ -42,34 +45,40 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets the other thread run: the packet loop should not wait longer for it."""
 
 
-def run(rules_file: Path, state_dir: Path) -> None:
-    """Guard the services of a rules file until SIGTERM or SIGINT."""
+def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> None:
+    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say."""
     the_rules, problems = rules.load(rules_file)
+    if only_observe:
+        the_rules = replace(the_rules, mode=Mode.OBSERVE)
     observe.warnings(problems)
     _require_net_admin()
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
         queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
-        backend = IpsetBackend()
-        variant = backend.load(the_rules)
+        backend, variant, no_ipset = backends.load(the_rules)
+        if no_ipset is not None:
+            observe.message(f"no ipset here ({no_ipset}): each grant is a rule of iptables", level=logging.WARNING)
         locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
         _serve(the_rules, state_dir, backend, queue, variant)
 
 
-def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: NetfilterQueue, variant: str) -> None:
+def _serve(
+    the_rules: Rules, state_dir: Path, backend: backends.KernelBackend, queue: NetfilterQueue, variant: str
+) -> None:
+    observes = the_rules.mode is Mode.OBSERVE
+    observer = observe.Observer(is_trial=observes)
     server_keys = serverkeys.load(the_rules, state_dir)
     store = SqliteStore(state_dir, skew=the_rules.skew)
     enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
-    _restore(enforcer)
+    _restore(enforcer, observer)
     warm_up()
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    observer = observe.Observer()
     formats = enabled(the_rules, server_keys, now=time.time())
-    answers = _answers(the_rules)
-    commits = Commits(enforcer, store, observer, formats=formats, answers=answers)
+    commits = Commits(enforcer, store, observer, formats=formats, answers=_answers(the_rules))
     gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
-    worker = Worker(queue, gate, observer, commits.submit)
+    manners = Manners(mark=the_rules.firewall.mark, observes=observes, refuse=_refuse(the_rules))
+    worker = Worker(queue, gate, observer, commits.submit, manners)
     failures: list[BaseException] = []
 
     def give_up(error: BaseException) -> None:
@@ -82,7 +91,8 @@ def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: Netf
     worker.bind(the_rules.firewall.queue)
     _on_stop_signals(worker)
     commits.start()
-    observe.message(_ready_line(the_rules, variant, len(enforcer.allowlist)))
+    place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
+    observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
     worker.run()
     commits.stop(patience=_STOP_PATIENCE)
     if failures:
@@ -90,31 +100,45 @@ def _serve(the_rules: Rules, state_dir: Path, backend: IpsetBackend, queue: Netf
     if not commits.is_alive():  # otherwise the disk or a lock holds it up, and both end with the process
         store.close()
         backend.close()
-    observe.message("stopped; the ruleset stays: closed stays closed, open stays open until its time is up")
+    stays = "nothing is dropped" if observes else "closed stays closed, open stays open until its time is up"
+    observe.message(f"stopped; the ruleset stays: {stays}")
 
 
 def _answers(the_rules: Rules) -> Answers | None:
     """Make ready to answer. A port that is taken is no reason not to guard: any local user can take it."""
-    if not the_rules.acknowledge:
+    if not the_rules.acknowledge or Via.UDP not in the_rules.via:
         return None
     try:
-        return Answers(the_rules.knock_port)
+        return Answers(the_rules.knock_ports)
     except QueueError as error:
         observe.message(f"{error.message}: knocks are not answered ({error.hint})", level=logging.ERROR)
         return None
 
 
-def _restore(enforcer: Enforcer) -> None:
+def _refuse(the_rules: Rules) -> Callable[[bytes], None] | None:
+    """Make ready to refuse aloud. Where we may not, silence is as safe."""
+    if the_rules.refuse is Refuse.SILENT or the_rules.mode is Mode.OBSERVE:
+        return None
+    try:
+        return Refusals(mark=the_rules.firewall.mark).send
+    except FirewallError as error:
+        observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
+        return None
+
+
+def _restore(enforcer: Enforcer, observer: observe.Observer) -> None:
     now = time.time()
     outcome = enforcer.restore(now=now)
-    observe.changed("restored", Outcome(admitted=outcome.admitted), now=now)
-    observe.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut), now=now)
+    observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
+    observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut), now=now)
 
 
-def _ready_line(the_rules: Rules, variant: str, grants: int) -> str:
-    services = ", ".join(f"{one.name} ({one.transport}/{one.port})" for one in the_rules.services.values())
-    place = f"knocks on udp/{the_rules.knock_port}, queue {the_rules.firewall.queue}, iptables {variant}"
-    return f"gatekeeper {__version__} guards {services}; {place}; live grants: {grants}; ready"
+def _ready_line(the_rules: Rules) -> str:
+    services = ", ".join(f"{one.name} ({show_ports(one)})" for one in the_rules.services.values())
+    ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
+    ways += [way.value for way in (Via.ICMP, Via.SYN) if way in the_rules.via]
+    does = "only observes (nothing is dropped)" if the_rules.mode is Mode.OBSERVE else "guards"
+    return f"gatekeeper {__version__} {does} {services}; knocks by {', '.join(ways)}"
 
 
 def _on_stop_signals(worker: Worker) -> None:
@@ -136,7 +160,7 @@ def _require_net_admin() -> None:
 
 
 def _refuse_taken_queue(number: int) -> None:
-    owner = queue_owner(number)
+    owner = nfqueue.owner(number)
     if owner is not None:
         hint = "stop that process, or choose another queue in the rules: firewall: {queue: N}"
         raise QueueError(f"queue {number} is taken by {owner}", hint)

@@ -56,7 +56,7 @@ def run(rules_file: Path, state_dir: Path | None = None) -> None:
     observe.warnings(problems)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
-        sockets = [stack.enter_context(one) for one in _listen(the_rules.knock_port)]
+        sockets = [stack.enter_context(one) for port in the_rules.knock_ports for one in _listen(port)]
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatekeeper-")))
         store = SqliteStore(directory)
         stack.callback(store.close)
@@ -72,8 +72,9 @@ def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket], k
     enforcer.restore(now=time.time())
     formats = enabled(the_rules, keys, now=time.time())
     gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
-    observer = observe.Observer()
-    observe.message(f"dry run, no firewall is touched; listening for knocks on udp/{the_rules.knock_port}; ready")
+    observer = observe.Observer(is_trial=True)
+    places = ", ".join(f"udp/{port}" for port in the_rules.knock_ports)
+    observe.message(f"dry run, no firewall is touched; listening for knocks on {places}; ready")
     with selectors.DefaultSelector() as selector:
         for one in sockets:
             selector.register(one, selectors.EVENT_READ)
@@ -84,7 +85,7 @@ def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket], k
             now = time.time()
             for form in formats:
                 form.renew(now=now)
-            observe.changed("would-expire", enforcer.expire(now=now), now=now)
+            observer.changed("would-expire", enforcer.expire(now=now), now=now)
 
 
 def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer, observer: observe.Observer) -> None:
@@ -99,13 +100,13 @@ def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer, observer: obser
     local = ip_address("0.0.0.0" if address.version == 4 else "::")  # noqa: S104  (no binding: the address is not known)
     decision = gate.judge(Datagram(address, local, peer[1], one.getsockname()[1], payload), now=now)
     if decision.effect is None:
-        observer.would_refuse(decision, {"source": str(address), "bytes": len(payload)})
+        observer.refused_datagram(decision, {"source": str(address), "bytes": len(payload)})
         return
     (outcome,) = enforcer.carry_out([decision.effect], now=now)
     if outcome.refused is not None:
-        observer.would_refuse(replace(decision, reason=outcome.refused), {"source": str(address)})
+        observer.refused_datagram(replace(decision, reason=outcome.refused), {"source": str(address)})
         return
-    observe.changed("would-open" if outcome.admitted else "would-close", outcome, now=now)
+    observer.changed("would-open" if outcome.admitted else "would-close", outcome, now=now)
     if not outcome.admitted and not outcome.ended:
         observe.event("would-close", {"client": decision.client, "source": str(address), "note": "nothing was open"})
 

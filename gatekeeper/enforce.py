@@ -16,10 +16,11 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
+from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import GatekeeperError, StoreError
 from gatekeeper.model import BY_HAND, Effect, Grant, Outcome, Revoke, Rules
-from gatekeeper.networks import Address, Source
+from gatekeeper.networks import Address, Source, lies_in
 from gatekeeper.protocols import Backend, Store
 from gatekeeper.replay import ReplayMemory
 
@@ -57,14 +58,14 @@ class Enforcer:
         with self._lock():
             expired = self._store.expire(now=now)
             live = self._store.live(now=now)
-            kept = [grant for grant in map(self._within_rules, live) if grant is not None and grant.is_live(now)]
+            kept = [grant for one in live if (grant := self._within_rules(one, now)) is not None]
             still = {(one.service, one.source, one.client) for one in kept}
             orphans = [one for one in live if (one.service, one.source, one.client) not in still]
             self._store.forget(orphans)
             self._backend.replace(self._members(kept, now))
             self.allowlist.replace(kept)
             self.replays.replace(self._store.born, self._store.floors())
-            cut = self._cut_grants([*self._cut_by_time(expired), *orphans], now)
+            cut = self._cut_grants(expired, now, by_time=True) + self._cut_grants(orphans, now)
             errors: list[str] = []
             cut += self._settle_cuts(now, errors)
         return Outcome(admitted=tuple(kept), ended=(*expired, *orphans), cut=cut, error="; ".join(errors) or None)
@@ -118,7 +119,7 @@ class Enforcer:
                 for grant in [one for one in self.allowlist if not one.is_live(now)]:
                     self.allowlist.end(grant)
             errors = self._project(outcome, now)
-            cut = self._try_cut(self._cut_by_time(outcome.ended), now, errors)
+            cut = self._try_cut(outcome.ended, now, errors, by_time=True)
             return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
     def catch_up(self, *, now: float) -> Outcome:
@@ -205,26 +206,25 @@ class Enforcer:
         services = self._rules.services if effect.services is None else effect.services
         return [Grant(effect.source, name, "", None) for name in services]
 
-    def _try_cut(self, ended: Iterable[Grant], now: float, errors: list[str]) -> int:
+    def _try_cut(self, ended: Iterable[Grant], now: float, errors: list[str], *, by_time: bool = False) -> int:
         try:
-            return self._cut_grants(ended, now)
+            return self._cut_grants(ended, now, by_time=by_time)
         except GatekeeperError as error:
             errors.append(error.message)
             return 0
 
-    def _cut_by_time(self, ended: Iterable[Grant]) -> list[Grant]:
-        services = self._rules.services
-        return [one for one in ended if one.service in services and not services[one.service].keeps_established]
-
-    def _cut_grants(self, ended: Iterable[Grant], now: float) -> int:
+    def _cut_grants(self, ended: Iterable[Grant], now: float, *, by_time: bool = False) -> int:
+        """Cut what these grants had open; of those that ended by time, only what does not outlive them."""
         sources: dict[str, list[Source]] = {}
         for grant in ended:
-            if grant.service in self._rules.services:
-                sources.setdefault(grant.service, []).append(grant.source)
-        return sum(
-            self._backend.cut(self._rules.services[name], gone, spare=self._still_granted(name, now))
-            for name, gone in sources.items()
-        )
+            sources.setdefault(grant.service, []).append(grant.source)
+        number = 0
+        for name, gone in sources.items():
+            service = self._rules.services.get(name)
+            cuttable = service.fleeting() if service is not None and by_time else service
+            if cuttable is not None:
+                number += self._backend.cut(cuttable, gone, spare=self._still_granted(name, now))
+        return number
 
     def _still_granted(self, service: str, now: float) -> Callable[[Address], bool]:
         def is_granted(address: Address) -> bool:
@@ -243,17 +243,21 @@ class Enforcer:
             for name, sources in by_member.items()
         }
 
-    def _within_rules(self, grant: Grant) -> Grant | None:
+    def _within_rules(self, grant: Grant, now: float) -> Grant | None:
         """Return a grant as far as the rules allow it; ``None`` if they do not."""
-        if grant.service not in self._rules.services:
+        service = self._rules.services.get(grant.service)
+        if service is None or any(lies_in(grant.source, network) for network in service.never):
             return None
         if grant.client == BY_HAND:
             return grant
         client = self._rules.clients.get(grant.client)
-        if client is None or grant.service not in client.services:
+        if client is None or grant.service not in client.services or terms.is_too_wide(client, grant.source):
             return None
-        ends = [end for end in (grant.expires_at, client.not_after) if end is not None]
-        return replace(grant, expires_at=min(ends, default=None))
+        last = terms.allowed_until(client, service, now=now)
+        if last is None:
+            return None
+        left = math.inf if grant.expires_at is None else grant.expires_at
+        return replace(grant, expires_at=terms.earlier(left, last))
 
 
 def _time_left(grants: Iterable[Grant], now: float) -> int | None:

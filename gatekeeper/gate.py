@@ -8,17 +8,19 @@ The checks, in their order, with the attack that each stops:
    here is out of place.
 3. The knock port: a payload that no enabled format takes for a candidate is junk, and costs
    microseconds; Scapy sees only candidates.
+   An echo request, and a SYN that bears data, are looked at in the same way, where the rules say that
+   knocks may travel so. The echo request goes on whatever it bears; the SYN then is a packet as any other.
 4. The checksum: over IPv6 nothing else protects the source address that the grant would be for.
 5. A link-local sender: the kernel's sets know no interfaces, so its grant would also be its namesake's
    on every other link.
 6. The key or the seal, in constant time: from here on we know which client it is. Then, for every format
    alike: the client's last day; the clock and the replay floor, where a format has them (a recorded knock
    counts once, from whatever address); the networks that the client may come from, and the address that
-   the knock is bound to (a knock that was held back is of no use elsewhere); and its services. A
-   knock that is refused here uses nothing up.
-7. A protected port: a source with a live grant is given back to the kernel's rules (a grant may have
-   landed since they looked); a first packet of any other source is held a little, for its knock
-   may be overtaking or behind it; everything else is dropped.
+   the knock is bound to (a knock that was held back is of no use elsewhere); its services; and the hours
+   and networks at which they may be opened. A knock that is refused here uses nothing up.
+7. A protected port: who is never let in is dropped (if the kernel has not done so); a source with a live
+   grant is given back to the kernel's rules (a grant may have landed since they looked); a first packet of
+   any other source is held a little, for its knock may be overtaking or behind it; everything else is dropped.
 8. Anything else was not meant for us, and is dropped: a rule that queues too much must not open.
 
 No verdict lets a packet in: the kernel's own rules do, once the grant is in its set. So a gate whose
@@ -28,9 +30,13 @@ allowlist is out of date can delay a packet, but never admit one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 
+from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
+from gatekeeper.echo import readings
+from gatekeeper.guarded import Guarded
 from gatekeeper.model import (
     Action,
     Admit,
@@ -47,9 +53,10 @@ from gatekeeper.model import (
     Rules,
     Service,
     Verdict,
+    Via,
 )
 from gatekeeper.networks import Address, covers, host
-from gatekeeper.packet import UDP, Header, dissect, triage
+from gatekeeper.packet import ECHOES, TCP, UDP, Header, dissect, triage
 from gatekeeper.protocols import KnockFormat, Replays
 
 _LONGEST_TTL = 0xFFFF_FFFE
@@ -57,6 +64,7 @@ _LONGEST_TTL = 0xFFFF_FFFE
 _DROPS = {reason: Decision(Verdict.DROP, reason) for reason in Reason}
 _GRANTED = Decision(Verdict.REPEAT, Reason.GRANTED)
 _HELD = Decision(Verdict.HOLD, Reason.NO_GRANT)
+_ECHO = Decision(Verdict.ACCEPT, Reason.ECHO)
 
 
 class Gate:
@@ -67,30 +75,61 @@ class Gate:
         self._formats = formats
         self._allowlist = allowlist
         self._replays = replays
-        self._services = {(service.transport.number, service.port): service.name for service in rules.services.values()}
+        self._guarded = Guarded(rules.services.values())
+        self._knock_ports = frozenset(rules.knock_ports if Via.UDP in rules.via else ())
+        self._by_echo, self._by_syn = Via.ICMP in rules.via, Via.SYN in rules.via
 
-    def inspect(self, raw: bytes, *, now: float) -> Decision:
-        """Decide about one IP packet. Never raises, whatever the bytes."""
+    def inspect(self, raw: bytes, *, now: float, is_back: bool = False) -> Decision:
+        """Decide about one IP packet. Never raises, whatever the bytes.
+
+        ``is_back``: it was looked at as a knock, and given back to the kernel's rules, before.
+        """
         header = triage(raw)
         if isinstance(header, Reason):
             return _DROPS[header]
-        if header.protocol == UDP and header.destination_port == self._rules.knock_port:
-            return self._knock(raw, header, now)
-        service = self._services.get((header.protocol, header.destination_port))
+        if header.protocol == UDP and header.destination_port in self._knock_ports:
+            return self._knock(raw, header, raw[header.start : header.end], now)
+        if header.protocol in ECHOES:
+            return self._echo(raw, header, now) if self._by_echo else _DROPS[Reason.NOT_GUARDED]
+        service = self._guarded.by(header.protocol, header.destination_port, header.destination)
         if service is None:
             return _DROPS[Reason.NOT_GUARDED]
-        if self._allowlist.covers(header.source, service, now=now):
+        if self._by_syn and not is_back and header.opens_flow and header.protocol == TCP and header.start < header.end:
+            return self._syn(raw, header, service, now)
+        return self._packet(header, service, now)
+
+    def _packet(self, header: Header, service: Service, now: float) -> Decision:
+        """Decide about a packet to a protected port."""
+        if service.never and covers(service.never, ip_address(header.source)):
+            return _DROPS[Reason.NEVER]
+        if self._allowlist.covers(header.source, service.name, now=now):
             return _GRANTED
         return _HELD if header.opens_flow else _DROPS[Reason.NO_GRANT_MIDSTREAM]
 
-    def _knock(self, raw: bytes, header: Header, now: float) -> Decision:
-        found = self._glance(raw[header.start : header.end], header.source, now)
+    def _echo(self, raw: bytes, header: Header, now: float) -> Decision:
+        """Decide about an echo request: whatever it bears, it goes on, and is answered like any other."""
+        for payload in readings(raw[header.start : header.end]):
+            decision = self._knock(raw, header, payload, now)
+            if decision.reason is not Reason.UNKNOWN_KEY:
+                return replace(decision, verdict=Verdict.ACCEPT)
+        return _ECHO
+
+    def _syn(self, raw: bytes, header: Header, service: Service, now: float) -> Decision:
+        """Decide about a SYN with data: when its knock is carried out it is given back, as any first packet."""
+        decision = self._knock(raw, header, raw[header.start : header.end], now)
+        if decision.effect is not None:  # behind a close there is nothing to go on to
+            return replace(decision, verdict=Verdict.REPEAT) if isinstance(decision.effect, Admit) else decision
+        usual = self._packet(header, service, now)
+        return usual if usual is _GRANTED or decision.reason is Reason.UNKNOWN_KEY else decision
+
+    def _knock(self, raw: bytes, header: Header, payload: bytes, now: float) -> Decision:
+        found = self._glance(payload, header.source, now)
         if isinstance(found, Decision):
             return found
         datagram = dissect(raw, header)
         if datagram is None:
             return _DROPS[Reason.MALFORMED]
-        return self._judge(datagram, found, now)
+        return self._judge(replace(datagram, payload=payload), found, now)
 
     def judge(self, datagram: Datagram, *, now: float) -> Decision:
         """Decide about a datagram to the knock port (what ``run --dry-run`` asks directly)."""
@@ -130,39 +169,62 @@ class Gate:
         """Say what speaks against a knock whose sender we know."""
         if client.not_after is not None and now >= client.not_after:
             return Refusal(Reason.CLIENT_EXPIRED, client.name)
-        if knock.stamp is not None:
-            ahead = knock.stamp.sent_at / 1e9 - now
-            if abs(ahead) > self._rules.skew:
-                note = f"sent {abs(ahead):.0f}s {'ahead of' if ahead > 0 else 'behind'} this clock"
-                return Refusal(Reason.CLOCK_SKEW, client.name, note)
-            reason = self._replays.refusal(knock.stamp, knock.action, now=now)
-            if reason is not None:
-                return Refusal(reason, client.name)
+        stale = self._staleness(knock, now)
+        if stale is not None:
+            return stale
         misplaced = _misplaced(knock, client, source)
+        if misplaced is None and covers(self._rules.never, source):
+            misplaced = Reason.NEVER
         if misplaced is not None:
             named = None if knock.address is None else f"it names {knock.address}"
             return Refusal(misplaced, client.name, named)
         if not set(knock.services) <= set(client.services):
             return Refusal(Reason.SERVICE_NOT_ALLOWED, client.name)
-        return None
+        reason = self._openable(knock, client, source, now)[1] if knock.action is Action.OPEN else None
+        return None if reason is None else Refusal(reason, client.name)
+
+    def _staleness(self, knock: Knock, now: float) -> Refusal | None:
+        """Say what speaks against the time of a knock."""
+        if knock.stamp is None:
+            return None
+        ahead = knock.stamp.sent_at / 1e9 - now
+        if abs(ahead) > self._rules.skew:
+            note = f"sent {abs(ahead):.0f}s {'ahead of' if ahead > 0 else 'behind'} this clock"
+            return Refusal(Reason.CLOCK_SKEW, knock.client, note)
+        reason = self._replays.refusal(knock.stamp, knock.action, now=now)
+        return None if reason is None else Refusal(reason, knock.client)
+
+    def _openable(
+        self, knock: Knock, client: Client, source: Address, now: float
+    ) -> tuple[dict[str, float], Reason | None]:
+        """Tell which services a knock opens and until when at the latest; or why none of them."""
+        address = knock.address or source
+        names = knock.services or client.services
+        wanted = tuple(name for name in names if not covers(self._rules.services[name].never, address))
+        ends = terms.open_for(self._rules, client, wanted, now=now)
+        reason = None if ends else Reason.OUTSIDE_HOURS if wanted else Reason.NEVER
+        return ends, reason
 
     def _decide(self, knock: Knock, client: Client, datagram: Datagram, now: float) -> Decision:
-        source = host(knock.address or datagram.source)
-        services = knock.services or client.services
+        is_for_sender = knock.address in {None, datagram.source}
+        address = knock.address or datagram.source
+        source = terms.source_around(client, address) if is_for_sender else host(address)
         effect: Effect
         ttl: int | None = 0
         if knock.action is Action.CLOSE:
-            reason, effect = Reason.CLOSED, Revoke(source, client.name, services, knock.stamp)
+            reason, effect = Reason.CLOSED, Revoke(source, client.name, knock.services or client.services, knock.stamp)
         else:
-            seconds = {name: _seconds(self._rules.services[name], client, knock.ttl) for name in services}
+            ends, _ = self._openable(knock, client, datagram.source, now)
+            asked = {name: terms.seconds(self._rules.services[name], client, knock.ttl) for name in ends}
             grants = tuple(
-                Grant(source, name, client.name, _deadline(left, client, now)) for name, left in seconds.items()
+                Grant(source, name, client.name, terms.deadline(asked[name], last, now=now))
+                for name, last in ends.items()
             )
             reason, effect = Reason.OPENED, Admit(grants, knock.stamp)
-            ends = [grant.expires_at for grant in grants if grant.expires_at is not None]
-            ttl = min(round(min(ends) - now), _LONGEST_TTL) if ends else None
+            deadlines = [grant.expires_at for grant in grants if grant.expires_at is not None]
+            ttl = min(round(min(deadlines) - now), _LONGEST_TTL) if deadlines else None
         answer = None
-        if self._rules.acknowledge and (write := knock.answer) is not None:
+        if self._rules.acknowledge and datagram.via is Via.UDP and (write := knock.answer) is not None:
             answer = Answer(datagram, lambda ephemeral: write(knock.action, ttl, ephemeral))
         return Decision(Verdict.DROP, reason, effect, client.name, answer=answer)
 
@@ -196,19 +258,3 @@ def _is_unicast(address: Address) -> bool:
         or (isinstance(address, IPv6Address) and address.ipv4_mapped is not None)
         or int(address) == 0xFFFF_FFFF
     )
-
-
-def _seconds(service: Service, client: Client, asked: int | None) -> int | None:
-    """Return for how long a knock opens: what it asks for, if that is not more than the rules allow."""
-    own = service.ttl if client.ttl == 0 else client.ttl
-    longest = own if service.max_ttl is None else service.max_ttl
-    wanted = own if asked == 0 else asked
-    if wanted is None or longest is None:
-        return longest if wanted is None else wanted
-    return min(wanted, longest)
-
-
-def _deadline(ttl: int | None, client: Client, now: float) -> float | None:
-    if ttl is None:
-        return client.not_after
-    return now + ttl if client.not_after is None else min(now + ttl, client.not_after)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatekeeper.networks import Address, Source
+from gatekeeper.schedule import Hours
 
 BY_HAND = "(admin)"
 """The client of a grant that an administrator gave; rules.yaml cannot name a client so."""
@@ -35,21 +36,81 @@ class Established(enum.StrEnum):
     CUT = "cut"
 
 
+class Via(enum.StrEnum):
+    """How a knock may travel: as a datagram to a knock port, in an echo request, or in a SYN to a protected port."""
+
+    UDP = "udp"
+    ICMP = "icmp"
+    SYN = "syn"
+
+
+class Mode(enum.StrEnum):
+    """Whether strangers are kept out, or it is only said whom that would hit."""
+
+    GUARD = "guard"
+    OBSERVE = "observe"
+
+
+class Refuse(enum.StrEnum):
+    """What strangers hear of a protected port: nothing, or what a closed port would say."""
+
+    SILENT = "silent"
+    RESET = "reset"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports of one transport, from ``first`` to ``last``."""
+
+    transport: Transport
+    first: int
+    last: int = 0
+    """0: ``first`` alone."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "last", self.last or self.first)
+
+    def __str__(self) -> str:
+        return f"{self.transport}/{self.first}" + (f"-{self.last}" if self.last > self.first else "")
+
+    def overlaps(self, other: Ports) -> bool:
+        """Whether a port is in both."""
+        return self.transport is other.transport and self.first <= other.last and other.first <= self.last
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A protected port. ``ttl`` and ``max_ttl`` in seconds; ``None`` is "until closed" and "no limit"."""
+    """Protected ports. ``ttl`` and ``max_ttl`` in seconds; ``None`` is "until closed" and "no limit"."""
 
     name: str
-    transport: Transport
-    port: int
+    ports: tuple[Ports, ...]
     ttl: int | None
     max_ttl: int | None = None
     established: Established = Established.KEEP
+    """Of TCP; UDP has no connections that could be kept."""
+    addresses: tuple[Address, ...] = ()
+    """This machine's addresses at which it is guarded; none named: at all."""
+    interfaces: tuple[str, ...] = ()
+    """Those by which it is guarded, as iptables names them; none named: all."""
+    always: tuple[Source, ...] = ()
+    """Who needs no knock."""
+    never: tuple[Source, ...] = ()
+    """Whom no knock lets in; goes before ``always``."""
+    hours: tuple[Hours, ...] = ()
+    """When knocks may open it; none named: at any time."""
 
-    @property
-    def keeps_established(self) -> bool:
+    def keeps(self, transport: Transport) -> bool:
         """Whether open connections outlive a grant that ends by time."""
-        return self.transport is Transport.TCP and self.established is Established.KEEP
+        return transport is Transport.TCP and self.established is Established.KEEP
+
+    def has(self, transport: Transport) -> bool:
+        """Whether any of its ports is of a transport."""
+        return any(ports.transport is transport for ports in self.ports)
+
+    def fleeting(self) -> Service | None:
+        """Return the part of it whose connections are cut when a grant ends by time; ``None`` if there is none."""
+        ports = tuple(one for one in self.ports if not self.keeps(one.transport))
+        return replace(self, ports=ports) if ports else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +132,10 @@ class Client:
     sources: tuple[Source, ...] = ()
     """Where its knocks may come from; none named: from anywhere."""
     not_after: float | None = None
+    hours: tuple[Hours, ...] = ()
+    """When its knocks may open; none named: at any time."""
+    prefixes: tuple[int, int] = (32, 128)
+    """How wide its grants are, around the sender's address: prefix lengths for IPv4 and IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +148,12 @@ class ServerKey:
 
 @dataclass(frozen=True, slots=True)
 class FirewallSettings:
-    """Where gatekeeper hangs in the kernel: iptables variant, NFQUEUE number, connmark bit."""
+    """Where gatekeeper hangs in the kernel: iptables variant, NFQUEUE number, mark bit, backend."""
 
     variant: str = "auto"
     queue: int = 6220
     mark: int = 0x2000_0000
+    backend: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +162,12 @@ class Rules:
 
     services: Mapping[str, Service]
     clients: Mapping[str, Client]
-    knock_port: int = 62201
+    knock_ports: tuple[int, ...] = (62201,)
+    via: frozenset[Via] = frozenset({Via.UDP})
+    mode: Mode = Mode.GUARD
+    refuse: Refuse = Refuse.SILENT
+    never: tuple[Source, ...] = ()
+    """Who may not even knock. (Every service has these in its own ``never`` too.)"""
     firewall: FirewallSettings = FirewallSettings()
     skew: int = 120
     """Seconds that a client's clock may differ from ours."""
@@ -121,6 +192,8 @@ class Verdict(enum.Enum):
     """Given back: the kernel's own rules judge it again."""
     HOLD = "hold"
     """Kept a little, then given back: a grant may be on its way."""
+    ACCEPT = "accept"
+    """Goes on: an echo request, which nothing here guards."""
 
 
 class Reason(enum.StrEnum):
@@ -150,11 +223,14 @@ class Reason(enum.StrEnum):
     ADDRESS_MISMATCH = "address-mismatch"
     BAD_ADDRESS = "bad-address"
     SERVICE_NOT_ALLOWED = "service-not-allowed"
+    OUTSIDE_HOURS = "outside-hours"
+    NEVER = "never"
     LINK_LOCAL = "link-local"
     BAD_CHECKSUM = "bad-checksum"
     MALFORMED = "malformed"
     FRAGMENT = "fragment"
     NOT_GUARDED = "not-guarded"
+    ECHO = "echo"
     OVERLOADED = "overloaded"
     NOT_APPLIED = "not-applied"
     INTERNAL_ERROR = "internal-error"
@@ -162,7 +238,7 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """A candidate knock, dissected."""
+    """A candidate knock, dissected. An echo request has no ports: they are 0."""
 
     source: Address
     destination: Address
@@ -170,6 +246,7 @@ class Datagram:
     destination_port: int
     payload: bytes = field(repr=False)
     checksum_ok: bool = True
+    via: Via = Via.UDP
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +363,8 @@ class Floor:
     floor: int
     closed: int = 0
     spent: tuple[int, ...] = ()
+
+
+def show_ports(service: Service) -> str:
+    """Write the ports of a service as rules.yaml has them."""
+    return ", ".join(map(str, service.ports))

@@ -24,7 +24,7 @@ from ipaddress import ip_address
 
 from gatekeeper.model import Decision, Grant, Outcome, Reason, Revoke
 from gatekeeper.networks import show_source
-from gatekeeper.packet import triage
+from gatekeeper.packet import ECHOES, UDP, Header, triage
 from gatekeeper.problems import Problem
 
 _LOG = logging.getLogger("gatekeeper")
@@ -39,7 +39,9 @@ _LAST_LINES = 0.3
 class Observer:
     """Counts everything, and logs what is worth a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_trial: bool = False) -> None:
+        """``is_trial``: what would be refused or cut is not; the words say so."""
+        self._is_trial = is_trial
         self._counts: Counter[str] = Counter()
         # Two budgets, so that a flood of strangers does not hide why a client was refused.
         self._strangers, self._clients = _Budget(), _Budget()
@@ -54,7 +56,7 @@ class Observer:
         return dict(taken)
 
     def refused(self, decision: Decision, raw: bytes) -> None:
-        """Note a packet that was dropped."""
+        """Note a packet that was dropped, or would have been."""
         budget = self._budget(decision)
         if not budget.take():  # in a flood this is all that is done
             return
@@ -62,20 +64,36 @@ class Observer:
         header = triage(raw)
         if not isinstance(header, Reason):
             fields["source"] = str(ip_address(header.source))
-            fields["port"] = f"{'udp' if header.protocol == 17 else 'tcp'}/{header.destination_port}"
-        _log_refusal("refused", decision, fields, budget)
+            fields["port"] = _port(header)
+        self._log_refusal(decision, fields, budget)
 
-    def would_refuse(self, decision: Decision, fields: Mapping[str, object]) -> None:
+    def refused_datagram(self, decision: Decision, fields: Mapping[str, object]) -> None:
         """Note a datagram that a dry run would not act on."""
         budget = self._budget(decision)
         if budget.take():
-            _log_refusal("would-refuse", decision, fields, budget)
+            self._log_refusal(decision, fields, budget)
 
     def _budget(self, decision: Decision) -> _Budget:
-        self._counts[decision.reason] += 1
+        self._counts[f"{self._would}{decision.reason}"] += 1
         # a replay is anybody's doing
         is_strangers = decision.client is None or decision.reason is Reason.REPLAYED
         return self._strangers if is_strangers else self._clients
+
+    @property
+    def _would(self) -> str:
+        return "would-" if self._is_trial else ""
+
+    def _log_refusal(self, decision: Decision, fields: Mapping[str, object], budget: _Budget) -> None:
+        words: dict[str, object] = {"reason": decision.reason.value}
+        if decision.client:
+            words["client"] = decision.client
+        words |= fields
+        if decision.note:
+            words["note"] = decision.note
+        if budget.unshown:
+            words["not_shown"] = budget.unshown
+            budget.unshown = 0
+        event("would-refuse" if self._is_trial else "refused", words)
 
     def carried_out(self, decision: Decision, outcome: Outcome, *, now: float) -> None:
         """Note what became of a knock."""
@@ -83,17 +101,30 @@ class Observer:
             refusal = replace(decision, reason=outcome.refused)
             budget = self._budget(refusal)
             if budget.take():
-                _log_refusal("refused", refusal, {"source": _whose(decision)}, budget)
+                self._log_refusal(refusal, {"source": _whose(decision)}, budget)
             return
         self._counts[decision.reason] += 1
         if outcome.error is not None:
             self._counts[Reason.NOT_APPLIED] += 1
         if outcome.admitted and outcome.ended:
-            changed("crowded-out", Outcome(ended=outcome.ended), now=now)
+            self.changed("crowded-out", Outcome(ended=outcome.ended), now=now)
             outcome = replace(outcome, ended=())
-        changed(decision.reason.value, outcome, now=now)
+        self.changed(decision.reason.value, outcome, now=now)
         if not outcome.admitted and not outcome.ended and outcome.error is None:
             event(decision.reason.value, {"client": decision.client, "note": "nothing was open"})
+
+    def changed(self, name: str, outcome: Outcome, *, now: float) -> None:
+        """Log a change of the grants: a line for each (a sum, if there are many), and one for what was refused."""
+        grants = (*outcome.admitted, *outcome.ended)
+        if len(grants) > _GRANTS_AT_ONCE:
+            event(name, {"grants": len(grants)})
+        else:
+            for grant in grants:
+                event(name, grant_fields(grant, now=now))
+        if outcome.cut:
+            event(f"{self._would}cut", {"connections": outcome.cut})
+        if outcome.error is not None:
+            event("not-applied", {"error": outcome.error}, level=logging.ERROR)
 
 
 class _Budget:
@@ -116,17 +147,10 @@ class _Budget:
         return True
 
 
-def _log_refusal(name: str, decision: Decision, fields: Mapping[str, object], budget: _Budget) -> None:
-    words: dict[str, object] = {"reason": decision.reason.value}
-    if decision.client:
-        words["client"] = decision.client
-    words |= fields
-    if decision.note:
-        words["note"] = decision.note
-    if budget.unshown:
-        words["not_shown"] = budget.unshown
-        budget.unshown = 0
-    event(name, words)
+def _port(header: Header) -> str:
+    if header.protocol in ECHOES:
+        return "icmp"
+    return f"{'udp' if header.protocol == UDP else 'tcp'}/{header.destination_port}"
 
 
 def _whose(decision: Decision) -> str:
@@ -134,20 +158,6 @@ def _whose(decision: Decision) -> str:
     if isinstance(effect, Revoke):
         return show_source(effect.source)
     return show_source(effect.grants[0].source) if effect is not None and effect.grants else "?"
-
-
-def changed(name: str, outcome: Outcome, *, now: float) -> None:
-    """Log a change of the grants: a line for each (a sum, if there are many), and one for what was refused."""
-    grants = (*outcome.admitted, *outcome.ended)
-    if len(grants) > _GRANTS_AT_ONCE:
-        event(name, {"grants": len(grants)})
-    else:
-        for grant in grants:
-            event(name, grant_fields(grant, now=now))
-    if outcome.cut:
-        event("cut", {"connections": outcome.cut})
-    if outcome.error is not None:
-        event("not-applied", {"error": outcome.error}, level=logging.ERROR)
 
 
 def grant_fields(grant: Grant, *, now: float) -> dict[str, object]:

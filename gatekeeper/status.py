@@ -16,6 +16,8 @@ def as_text(found: dict[str, Any]) -> str:
         state += f"; the kernel could not be looked at: {kernel['error']}"
     elif not kernel["ruleset"]:
         state += "; the ruleset is not in the kernel: the ports are open to all"
+    elif kernel["observes"]:
+        state += "; it only observes: NOTHING IS DROPPED, and what is counted as would-... would have been"
     members = kernel.get("members", {})
     services = [
         (s["name"], s["port"], s["ttl"], s["max_ttl"] or "-", s["established"], str(members.get(s["name"], "?")))

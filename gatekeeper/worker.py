@@ -16,19 +16,20 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Self
 
 from netfilterqueue import NetfilterQueue, Packet
 
 from gatekeeper import observe
 from gatekeeper.errors import QueueError
+from gatekeeper.firewall import nfqueue
 from gatekeeper.gate import Gate
 from gatekeeper.holds import Holds
 from gatekeeper.model import Decision, Effect, Outcome, Reason, Verdict
 from gatekeeper.networks import Source
-from gatekeeper.packet import triage
+from gatekeeper.packet import TCP, triage
+from gatekeeper.shadows import Shadows
 
 _NETLINK_NETFILTER = 12
 _QUEUE_LENGTH = 8192
@@ -41,7 +42,6 @@ MAX_JOBS = 256
 """Knocks being carried out at once; more are dropped (their senders have keys)."""
 _SHARE = MAX_JOBS // 2
 """How many of these may be one client's, so that one that floods leaves room for the others."""
-_PROC = Path("/proc/net/netfilter/nfnetlink_queue")
 
 
 @dataclass(slots=True)
@@ -51,26 +51,47 @@ class Job:
     effect: Effect
     decision: Decision
     packet: Packet
+    raw: bytes = b""
     outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manners:
+    """What becomes of packets besides their verdict."""
+
+    mark: int
+    """The bit that a packet bears when it was looked at as a knock, and given back."""
+    observes: bool = False
+    """Whether everything goes on, and only the log says what would not have."""
+    refuse: Callable[[bytes], None] | None = None
+    """Tells the sender of a packet that it was dropped, where that is said."""
 
 
 class Worker:
     """Runs one NFQUEUE. Not restartable: bind, run, gone."""
 
     def __init__(
-        self, queue: NetfilterQueue, gate: Gate, observer: observe.Observer, submit: Callable[[Job], None]
+        self,
+        queue: NetfilterQueue,
+        gate: Gate,
+        observer: observe.Observer,
+        submit: Callable[[Job], None],
+        manners: Manners,
     ) -> None:
         self._queue = queue
         self._gate = gate
         self._observer = observer
         self._submit = submit
+        self._manners = manners
         self._holds: Holds[tuple[Packet, bytes]] = Holds()
+        self._shadows = Shadows()
         self._jobs = 0
         self._jobs_of: Counter[str | None] = Counter()
         self._finished: deque[Job] = deque()
         self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         """A byte that is written to ``wake_fd`` makes ``run`` look around (``signal.set_wakeup_fd`` wants a pipe)."""
         self._stopping = False
+        self._number = 0
 
     def bind(self, number: int) -> None:
         """Take the queue.
@@ -78,11 +99,12 @@ class Worker:
         Raises:
             QueueError: another process has it, or we may not.
         """
+        self._number = number
         try:
             self._queue.bind(number, self._on_packet, max_len=_QUEUE_LENGTH, sock_len=_SOCKET_BYTES)
         except OSError as error:
             raise QueueError(
-                f"cannot bind queue {number}: {error}", f"{queue_owner(number) or 'nobody'} has it"
+                f"cannot bind queue {number}: {error}", f"{nfqueue.owner(number) or 'nobody'} has it"
             ) from error
 
     def finished(self, jobs: list[Job]) -> None:
@@ -103,6 +125,8 @@ class Worker:
         """Work until ``stop``. Packets that are still held then are dropped; the ruleset stays closed."""
         receiver = _Receiver(self._queue.get_fd())
         with selectors.DefaultSelector() as selector, receiver:
+            if self._manners.observes:
+                nfqueue.fail_open(receiver.socket, self._number)
             selector.register(receiver.socket, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while not self._stopping:
@@ -115,15 +139,18 @@ class Worker:
                     self._observer.count("queue-overrun", receiver.overruns)
                     receiver.overruns = 0
                 self._finish_jobs()
-                for packet, _ in self._holds.due(now=time.monotonic()):
+                now = time.monotonic()
+                for packet, _ in self._holds.due(now=now):
                     packet.repeat()
+                for raw in self._shadows.due(now=now):
+                    self._judge_late(raw)
             for packet, _ in self._holds.clear():
                 packet.drop()
         self._queue.unbind()
 
     def _patience(self) -> float | None:
-        due = self._holds.next_due()
-        return None if due is None else max(0.0, due - time.monotonic())
+        known = [due for due in (self._holds.next_due(), self._shadows.next_due()) if due is not None]
+        return max(0.0, min(known) - time.monotonic()) if known else None
 
     def _on_packet(self, packet: Packet) -> None:
         settled = False
@@ -134,39 +161,38 @@ class Worker:
             logging.getLogger("gatekeeper").exception("a packet made the worker fail; it was dropped")
         finally:
             if not settled:
-                packet.drop()
+                self._drop(packet)
 
     def _handle(self, packet: Packet) -> bool:
         """Do what the gate says; return whether the packet has its verdict, or will have it."""
         raw = packet.get_payload()
-        decision = self._gate.inspect(raw, now=time.time())
+        decision = self._gate.inspect(raw, now=time.time(), is_back=bool(packet.get_mark() & self._manners.mark))
         if decision.effect is not None:
-            if self._jobs >= MAX_JOBS or self._jobs_of[decision.client] >= _SHARE:
-                self._observer.refused(Decision(Verdict.DROP, Reason.OVERLOADED, client=decision.client), raw)
-                return False
-            self._jobs += 1
-            self._jobs_of[decision.client] += 1
-            self._submit(Job(decision.effect, decision, packet))
-            return True
-        if decision.verdict is Verdict.DROP:
+            if self._begin(Job(decision.effect, decision, packet, raw)):
+                return True
+            decision = replace(decision, reason=Reason.OVERLOADED, effect=None)
+        if decision.verdict is Verdict.ACCEPT:
+            if decision.reason is not Reason.ECHO:
+                self._observer.refused(decision, raw)
+            packet.accept()
+        elif decision.verdict is Verdict.DROP or decision.reason is Reason.OVERLOADED:
             self._observer.refused(decision, raw)
-            return False
-        return self._hold(packet, raw, decision)
+            self._refuse(packet, raw)
+        elif self._manners.observes:
+            self._let_go_on(packet, raw, decision)
+        else:
+            self._hold(packet, raw, decision)
+        return True
 
-    def _hold(self, packet: Packet, raw: bytes, decision: Decision) -> bool:
-        header = triage(raw)
-        if isinstance(header, Reason):  # the gate has read it already
+    def _begin(self, job: Job) -> bool:
+        """Have an effect carried out, unless there are too many already."""
+        client = job.decision.client
+        if self._jobs >= MAX_JOBS or self._jobs_of[client] >= _SHARE:
             return False
-        at_once = decision.verdict is Verdict.REPEAT
-        now = time.monotonic()
-        kept = True
-        for given_up, its_raw in self._holds.hold((packet, raw), raw, header.source, now=now, at_once=at_once):
-            self._observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), its_raw)
-            if given_up is packet:
-                kept = False
-            else:
-                given_up.drop()
-        return kept
+        self._jobs += 1
+        self._jobs_of[client] += 1
+        self._submit(job)
+        return True
 
     def _finish_jobs(self) -> None:
         while self._finished:
@@ -177,11 +203,66 @@ class Worker:
                 del self._jobs_of[job.decision.client]
             for grant in job.outcome.admitted if job.outcome else ():
                 self._release(grant.source)
-            job.packet.drop()
+            self._settle(job)
+
+    def _settle(self, job: Job) -> None:
+        """Give a knock its verdict: a datagram is used up; an echo request goes on; a SYN is as any other from now."""
+        if job.decision.verdict is Verdict.ACCEPT:
+            job.packet.accept()
+        elif job.decision.verdict is Verdict.REPEAT and not self._manners.observes:
+            self._mark_as_seen(job.packet)
+            job.packet.repeat()
+        elif job.decision.answer is not None:
+            self._drop(job.packet)
+        else:
+            self._refuse(job.packet, job.raw)
+
+    # -- first packets, which may come before their knock
+
+    def _hold(self, packet: Packet, raw: bytes, decision: Decision) -> None:
+        header = triage(raw)
+        if isinstance(header, Reason):  # the gate has read it already
+            self._drop(packet)
+            return
+        if header.opens_flow and header.protocol == TCP and header.start < header.end:
+            self._mark_as_seen(packet)
+        at_once = decision.verdict is Verdict.REPEAT
+        now = time.monotonic()
+        for given_up, its_raw in self._holds.hold((packet, raw), raw, header.source, now=now, at_once=at_once):
+            self._observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), its_raw)
+            self._refuse(given_up, its_raw)
 
     def _release(self, source: Source) -> None:
         for packet, _ in self._holds.release(source.network_address.packed, source.broadcast_address.packed):
             packet.repeat()
+
+    def _let_go_on(self, packet: Packet, raw: bytes, decision: Decision) -> None:
+        packet.accept()
+        if decision.verdict is Verdict.HOLD:
+            for early in self._shadows.add(raw, now=time.monotonic()):
+                self._judge_late(early)
+
+    def _judge_late(self, raw: bytes) -> None:
+        """Say of a packet that went on what would have become of it."""
+        decision = self._gate.inspect(raw, now=time.time(), is_back=True)
+        if decision.verdict is not Verdict.REPEAT:
+            self._observer.refused(decision, raw)
+
+    # -- verdicts
+
+    def _refuse(self, packet: Packet, raw: bytes) -> None:
+        self._drop(packet)
+        if self._manners.refuse is not None:
+            self._manners.refuse(raw)
+
+    def _drop(self, packet: Packet) -> None:
+        if self._manners.observes:
+            packet.accept()
+        else:
+            packet.drop()
+
+    def _mark_as_seen(self, packet: Packet) -> None:
+        packet.set_mark(packet.get_mark() | self._manners.mark)  # others' bits stay
 
 
 class _Receiver:
@@ -208,18 +289,3 @@ class _Receiver:
             if error.errno == errno.ENOBUFS:
                 self.overruns += 1
             raise
-
-
-def queue_owner(number: int) -> str | None:
-    """Say who has a queue of this network namespace; ``None`` if nobody has.
-
-    The kernel tells a netlink port: the process number of whoever opened no other netlink socket first.
-    """
-    try:
-        rows = [line.split() for line in _PROC.read_text().splitlines()]
-    except OSError:
-        return None
-    port = next((row[1] for row in rows if row[0] == str(number)), None)
-    if port is None:
-        return None
-    return f"process {port}" if Path("/proc", port).exists() else "another process"

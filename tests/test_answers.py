@@ -19,7 +19,7 @@ from gatekeeper.client.knocker import Ask, SealedMaker, Sent
 from gatekeeper.errors import QueueError
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Answer, Client, Datagram, Decision, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Answer, Client, Datagram, Decision, Ports, Reason, Rules, ServerKey, Service, Transport
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 
@@ -32,15 +32,15 @@ SIX: Target = (socket.AF_INET6, ("::1", 0))
 def rules(port: int, *, acknowledge: bool = True) -> Rules:
     return Rules(
         services={
-            "ssh": Service("ssh", Transport.TCP, 22, 3600),
-            "web": Service("web", Transport.TCP, 443, 600),
-            "vpn": Service("vpn", Transport.UDP, 51820, None),
+            "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600),
+            "web": Service("web", (Ports(Transport.TCP, 443),), 600),
+            "vpn": Service("vpn", (Ports(Transport.UDP, 51820),), None),
         },
         clients={
             "laptop": Client(name="laptop", services=("ssh", "web", "vpn"), keys=(keys.public_of(LAPTOP),)),
             "phone": Client(name="phone", services=("ssh",), keys=(keys.public_of(PHONE),), not_after=1.0),
         },
-        knock_port=port,
+        knock_ports=(port,),
         acknowledge=acknowledge,
     )
 
@@ -63,7 +63,7 @@ class Door:
 
     def judge(self, target: Target, gate: Gate | None = None) -> Decision:
         """Decide about the next knock. No ruleset keeps it from the sockets that answer: they have it."""
-        one = self.answers._sockets[4 if target[0] == socket.AF_INET else 6]
+        one = self.answers._sockets[4 if target[0] == socket.AF_INET else 6, self.port]
         one.settimeout(5)
         payload, peer = one.recvfrom(2048)
         address, port = ip_address(peer[0]), int(peer[1])
@@ -83,7 +83,7 @@ def free_port() -> int:
 @pytest.fixture
 def door() -> Iterator[Door]:
     port = free_port()
-    answers = Answers(port)
+    answers = Answers([port])
     yield Door(answers, port)
     answers.close()
 
@@ -196,10 +196,10 @@ def test_a_port_that_another_program_has_is_told() -> None:
             other.bind((address, 0))
             port = other.getsockname()[1]
             with pytest.raises(QueueError, match=f"cannot send answers from udp/{port}: Address already") as failure:
-                Answers(port)
+                Answers([port])
         assert failure.value.hint is not None
         assert "acknowledge" in failure.value.hint
-        Answers(port).close()  # nothing of the failure is left
+        Answers([port]).close()  # nothing of the failure is left
 
 
 def test_an_answer_that_cannot_be_sent_is_logged_and_no_more(door: Door, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,16 +12,16 @@ import pytest
 
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
-from gatekeeper.model import BY_HAND, Admit, Client, Established, Grant, Revoke, Rules, Service, Stamp, Transport
+from gatekeeper.model import BY_HAND, Admit, Client, Established, Grant, Ports, Revoke, Rules, Service, Stamp, Transport
 from gatekeeper.networks import Address, Source
 from gatekeeper.store.sqlite import SqliteStore
 
 NOW = 1000.0
 RULES = Rules(
     services={
-        "ssh": Service("ssh", Transport.TCP, 22, 3600),
-        "web": Service("web", Transport.TCP, 443, 3600, established=Established.CUT),
-        "vpn": Service("vpn", Transport.UDP, 51820, 3600, established=Established.CUT),
+        "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600),
+        "web": Service("web", (Ports(Transport.TCP, 443),), 3600, established=Established.CUT),
+        "vpn": Service("vpn", (Ports(Transport.UDP, 51820),), 3600, established=Established.CUT),
     },
     clients={
         "laptop": Client(name="laptop", services=("ssh", "web", "vpn"), open_key=b"open"),

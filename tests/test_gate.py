@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Client, Grant, Reason, Revoke, Rules, Service, Transport, Verdict
+from gatekeeper.model import Admit, Client, Grant, Ports, Reason, Revoke, Rules, Service, Transport, Verdict
 from gatekeeper.networks import Source
 from gatekeeper.replay import ReplayMemory
 from tests.packets import ACK, CLIENT, RST, SYN, ip, tcp, udp
@@ -19,8 +19,8 @@ from tests.packets import ACK, CLIENT, RST, SYN, ip, tcp, udp
 NOW = 1_800_000_000.0
 RULES = Rules(
     services={
-        "ssh": Service("ssh", Transport.TCP, 22, 3600),
-        "vpn": Service("vpn", Transport.UDP, 51820, None),
+        "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600),
+        "vpn": Service("vpn", (Ports(Transport.UDP, 51820),), None),
     },
     clients={
         "laptop": Client(name="laptop", services=("ssh", "vpn"), open_key=b"open_sesame", close_key=b"close_sesame")

@@ -109,7 +109,7 @@ def test_every_grant_of_an_outcome_has_its_line(lines: Lines) -> None:
 @pytest.mark.parametrize("style", ["text"])
 def test_thousands_of_grants_make_one_line(lines: Lines) -> None:
     grants = tuple(Grant(ip_network((n, 32)), "ssh", "laptop", 160.0) for n in range(5000))
-    observe.changed("restored", Outcome(admitted=grants), now=100.0)
+    observe.Observer().changed("restored", Outcome(admitted=grants), now=100.0)
     (line,) = lines()
     assert line.endswith(" info restored grants=5000")
 

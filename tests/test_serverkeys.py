@@ -13,7 +13,7 @@ import pytest
 
 from gatekeeper import serverkeys
 from gatekeeper.errors import KeyFileError
-from gatekeeper.model import Client, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Client, Ports, Rules, ServerKey, Service, Transport
 from gatekeeper.sealed import keys
 
 CURRENT, OLD = bytes([1]) * 32, bytes([2]) * 32
@@ -21,7 +21,7 @@ CURRENT, OLD = bytes([1]) * 32, bytes([2]) * 32
 
 def rules(*server_keys: ServerKey, clients: Iterable[bytes] = ()) -> Rules:
     return Rules(
-        services={"ssh": Service("ssh", Transport.TCP, 22, 3600)},
+        services={"ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600)},
         clients={f"c{n}": Client(name=f"c{n}", services=("ssh",), keys=(key,)) for n, key in enumerate(clients)},
         server_keys=server_keys,
     )

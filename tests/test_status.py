@@ -19,7 +19,7 @@ def test_everything_there_is_to_see_is_laid_out() -> None:
         "services": [SERVICE],
         "grants": [GRANT, GRANT | {"expires_at": None, "seconds_left": None, "source": "2001:db8::/64"}],
         "counters": {"opened": 3},
-        "kernel": {"ruleset": True, "members": {"ssh": 2}},
+        "kernel": {"ruleset": True, "observes": False, "members": {"ssh": 2}},
     }
     assert as_text(found).splitlines() == [
         "run is up (process 7)",

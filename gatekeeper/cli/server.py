@@ -26,7 +26,7 @@ def _run(options: argparse.Namespace) -> None:
             dryrun.run(Path(options.rules), Path(options.state_dir))
         else:
             daemon = _daemon()
-            daemon.run(Path(options.rules), Path(options.state_dir))
+            daemon.run(Path(options.rules), Path(options.state_dir), only_observe=options.observe)
     finally:
         listener.stop()
 
@@ -55,14 +55,16 @@ def _check(options: argparse.Namespace) -> None:
 
 def _ruleset(options: argparse.Namespace) -> None:
     from gatekeeper import rules
-    from gatekeeper.firewall import names, ruleset
+    from gatekeeper.firewall import members, names, ruleset, sets
 
     found, _ = rules.load(Path(options.rules))
-    print("# ipset restore")
-    print(ruleset.create_sets_text(found.services), end="")
+    way: members.Members = members.RuleMembers() if found.firewall.backend == "rules" else members.SetMembers()
+    if isinstance(way, members.SetMembers):
+        print("# ipset restore")
+        print(sets.create_text(found), end="\n\n")
     for version in names.VERSIONS:
-        print(f"\n# {'iptables' if version == 4 else 'ip6tables'}-restore --noflush")
-        print(ruleset.iptables_text(found, version), end="")
+        print(f"# {'iptables' if version == 4 else 'ip6tables'}-restore --noflush")
+        print(ruleset.iptables_text(found, version, way), end="\n" if version == 4 else "")
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -182,7 +184,9 @@ def run(parser: argparse.ArgumentParser) -> None:
     )
     add_rules(parser)
     add_state_dir(parser)
-    parser.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
+    how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="log lines (default: text)")
 
 

@@ -1,13 +1,29 @@
-"""Puts the ruleset into the kernel, and takes it out."""
+"""Puts the ruleset into the kernel, says what is there, and takes it out."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall import ruleset, tools
+from gatekeeper.firewall import ruleset, saved, sets, tools
+from gatekeeper.firewall.members import RuleMembers, SetMembers
+from gatekeeper.firewall.names import from_chain
 from gatekeeper.model import Rules
 
+TABLE = "mangle"
+"""The table that has the services' chains."""
 
-def load(rules: Rules) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is in the kernel: in which variant of iptables, whether grants are rules there, whether it only observes."""
+
+    variant: tools.Iptables
+    has_rules: bool
+    observes: bool
+
+
+def load_sets(rules: Rules) -> tools.Iptables:
     """Put chains and sets in place, closed; members that sets have already stay. Returns the variant.
 
     Chains of ours in the other variant are taken out, and so are the sets of services that are gone.
@@ -16,25 +32,45 @@ def load(rules: Rules) -> str:
         FirewallError: a tool is missing or refused. What was in place is still there.
     """
     chosen = tools.choose(rules.firewall.variant)
-    tools.run(["ipset", "restore"], ruleset.create_sets_text(rules.services))
+    tools.run(["ipset", "restore"], sets.create_text(rules))
     for version in tools.ip_versions():
-        stale = {table: ruleset.foreign_jumps(text) for table, text in chosen.save(version).items()}
-        chosen.restore(version, ruleset.iptables_text(rules, version, stale))
-    for other in tools.installed_variants():
-        if other != chosen:
-            _remove_chains(other)
-    _remove_sets(keep={name.split()[1] for name in ruleset.create_sets_text(rules.services).splitlines()})
-    return chosen.variant
+        chosen.restore(version, ruleset.iptables_text(rules, version, SetMembers(), chosen.save(version)))
+    _remove_others(chosen)
+    _remove_sets(keep=sets.names_of(rules))
+    return chosen
 
 
-def is_loaded() -> bool:
-    """Whether any chain of ours is in the kernel."""
-    return any(
-        ruleset.our_chains(text)
-        for variant in tools.installed_variants()
-        for version in tools.ip_versions()
-        for text in variant.save(version).values()
-    )
+def load_rules(rules: Rules) -> tools.Iptables:
+    """Put chains in place, closed but for the grants that have a rule there already. Returns the variant.
+
+    Chains of ours in the other variant are taken out, and so are all our sets.
+
+    Raises:
+        FirewallError: a tool is missing or refused. What was in place is still there.
+    """
+    chosen = tools.choose(rules.firewall.variant)
+    for version in tools.ip_versions():
+        before = chosen.save(version)
+        granted = {name: saved.granted(before.get(TABLE, ""), from_chain(name)) for name in rules.services}
+        chosen.restore(version, ruleset.iptables_text(rules, version, RuleMembers(granted), before))
+    _remove_others(chosen)
+    if tools.find("ipset") is not None:
+        _remove_sets(keep=set())
+    return chosen
+
+
+def loaded() -> Loaded | None:
+    """Say what is in the kernel; ``None`` if nothing of ours is.
+
+    Raises:
+        FirewallError: a tool is missing, or we may not look.
+    """
+    for variant in tools.installed_variants():
+        texts = [text for version in tools.ip_versions() for text in variant.save(version).values()]
+        if any(map(saved.our_chains, texts)):
+            has_rules = any(map(saved.has_member_chains, texts))
+            return Loaded(variant, has_rules, any(map(saved.observes, texts)))
+    return None
 
 
 def flush() -> list[str]:
@@ -46,21 +82,27 @@ def flush() -> list[str]:
     gone: list[str] = []
     for variant in tools.installed_variants():
         gone += _remove_chains(variant)
-    return gone + _remove_sets(keep=set())
+    return gone + (_remove_sets(keep=set()) if tools.find("ipset") is not None else [])
+
+
+def _remove_others(chosen: tools.Iptables) -> None:
+    for other in tools.installed_variants():
+        if other != chosen:
+            _remove_chains(other)
 
 
 def _remove_chains(variant: tools.Iptables) -> list[str]:
     gone: list[str] = []
     for version in tools.ip_versions():
-        saved = variant.save(version)
-        text = ruleset.removal_text(saved)
+        before = variant.save(version)
+        text = saved.removal_text(before)
         if not text:
             continue
         variant.restore(version, text)
         name = f"{'iptables' if version == 4 else 'ip6tables'} ({variant.variant})"
-        for table, before in saved.items():
-            gone += [f"{name}: rule -t {table} {rule}" for rule in ruleset.foreign_jumps(before)]
-            gone += [f"{name}: chain -t {table} {chain}" for chain in ruleset.our_chains(before)]
+        for table, its in before.items():
+            gone += [f"{name}: rule -t {table} {rule}" for rule in saved.foreign_jumps(its)]
+            gone += [f"{name}: chain -t {table} {chain}" for chain in saved.our_chains(its)]
     return gone
 
 

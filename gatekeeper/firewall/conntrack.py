@@ -1,4 +1,4 @@
-"""Tracked flows, over netlink: finds those of a service, and deletes them.
+"""Tracked flows, over netlink: finds those to protected ports, and deletes them.
 
 Source: linux/netfilter/nfnetlink_conntrack.h. The kernel filters by port and IPv4 source from
 Linux 5.8 on; what it lets through is looked at again here, so an older one is slower and not wrong.
@@ -22,22 +22,29 @@ from gatekeeper.firewall.netlink import (
     nested,
     netfilter_header,
 )
-from gatekeeper.model import Service
+from gatekeeper.model import Ports
 from gatekeeper.networks import Address, Source
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
 _TUPLE_ORIG, _ID, _ZONE, _FILTER = 1, 12, 18, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2  # inside _TUPLE_ORIG
-_SOURCE = {4: 1, 6: 3}  # inside _TUPLE_IP
+_SOURCE, _DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}  # inside _TUPLE_IP
 _NUMBER, _DESTINATION_PORT = 1, 3  # inside _TUPLE_PROTO
 _ORIG_FLAGS = 1  # inside _FILTER
 _BY_SOURCE, _BY_NUMBER, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-def forget_flows(service: Service, sources: Sequence[Source], is_gone: Callable[[Address], bool]) -> int:
-    """Delete the flows to a service from addresses that are gone; return how many.
+def forget_flows(
+    ports: Ports,
+    at: Sequence[Address],
+    sources: Sequence[Source],
+    is_gone: Callable[[Address], bool],
+    *,
+    only_count: bool = False,
+) -> int:
+    """Delete the flows to some ports (of the addresses ``at``, if any) from addresses that are gone; return how many.
 
     ``sources`` narrows what the kernel is asked for.
     """
@@ -48,35 +55,42 @@ def forget_flows(service: Service, sources: Sequence[Source], is_gone: Callable[
             # By IPv6 source the kernel's filter finds nothing (its comparison is the wrong way round, seen on 6.18).
             only = ours[0] if version == 4 and len(ours) == 1 and ours[0].num_addresses == 1 else None
             header = netfilter_header(_FAMILY[version])
-            for answer in netlink.dump(_GET, header + _filter(service, version, only)):
+            for answer in netlink.dump(_GET, header + _filter(ports, version, only)):
                 flow = attributes(answer[NETFILTER_HEADER_SIZE:])
-                if _matches(flow, service, version, is_gone):
-                    number += _delete(netlink, header, flow)
+                if _matches(flow, ports, at, version, is_gone):
+                    number += 1 if only_count else _delete(netlink, header, flow)
     return number
 
 
-def _filter(service: Service, version: int, only: Source | None) -> bytes:
-    flags = _BY_NUMBER | _BY_DESTINATION_PORT
+def _filter(ports: Ports, version: int, only: Source | None) -> bytes:
+    """Ask for flows by protocol; by port, if it is a single one; and by source."""
+    flags = _BY_NUMBER
     ip = b""
     if only is not None:
         flags |= _BY_SOURCE
         ip = nested(_TUPLE_IP, attribute(_SOURCE[version], only.network_address.packed))
-    ports = nested(
-        _TUPLE_PROTO,
-        attribute(_NUMBER, bytes([service.transport.number])),
-        attribute(_DESTINATION_PORT, service.port.to_bytes(2)),
+    wanted = [attribute(_NUMBER, bytes([ports.transport.number]))]
+    if ports.first == ports.last:
+        flags |= _BY_DESTINATION_PORT
+        wanted.append(attribute(_DESTINATION_PORT, ports.first.to_bytes(2)))
+    return nested(_TUPLE_ORIG, ip, nested(_TUPLE_PROTO, *wanted)) + nested(
+        _FILTER, attribute(_ORIG_FLAGS, struct.pack("=I", flags))
     )
-    return nested(_TUPLE_ORIG, ip, ports) + nested(_FILTER, attribute(_ORIG_FLAGS, struct.pack("=I", flags)))
 
 
-def _matches(flow: dict[int, bytes], service: Service, version: int, is_gone: Callable[[Address], bool]) -> bool:
+def _matches(
+    flow: dict[int, bytes], ports: Ports, at: Sequence[Address], version: int, is_gone: Callable[[Address], bool]
+) -> bool:
     original = attributes(flow.get(_TUPLE_ORIG, b""))
-    ports = attributes(original.get(_TUPLE_PROTO, b""))
-    source = attributes(original.get(_TUPLE_IP, b"")).get(_SOURCE[version])
+    numbers = attributes(original.get(_TUPLE_PROTO, b""))
+    ip = attributes(original.get(_TUPLE_IP, b""))
+    source, destination = ip.get(_SOURCE[version]), ip.get(_DESTINATION[version])
     return (
         source is not None
-        and ports.get(_NUMBER) == bytes([service.transport.number])
-        and ports.get(_DESTINATION_PORT) == service.port.to_bytes(2)
+        and destination is not None
+        and numbers.get(_NUMBER) == bytes([ports.transport.number])
+        and ports.first <= int.from_bytes(numbers.get(_DESTINATION_PORT, b"")) <= ports.last
+        and (not at or ip_address(destination) in at)
         and is_gone(ip_address(source))
     )
 

@@ -1,12 +1,15 @@
-"""What gatekeeper's things in the kernel are called, so that they can be told from everybody else's. Pure."""
+"""What gatekeeper's things in the kernel are called, so that they can be told from everybody else's. Pure.
+
+A chain's name holds 28 characters (XT_EXTENSION_MAXNAMELEN), an ipset's 31 (IPSET_MAXNAMELEN), a service's 16.
+"""
 
 from __future__ import annotations
 
-CHAIN_PREFIX = "GATEKEEPER-"
+CHAIN_PREFIX = "GKEEPER-"
 IN = CHAIN_PREFIX + "IN"
-"""mangle INPUT: packets that arrive."""
+"""mangle INPUT: packets that arrive; what is for a protected port goes on to that service's chain."""
 OUT = CHAIN_PREFIX + "OUT"
-"""mangle OUTPUT: what a protected port sends."""
+"""mangle OUTPUT: what protected ports send, likewise."""
 PASS = CHAIN_PREFIX + "PASS"
 """mangle: marks the flow of a granted packet, and hands the packet back."""
 RAW = CHAIN_PREFIX + "RAW"
@@ -14,18 +17,47 @@ RAW = CHAIN_PREFIX + "RAW"
 
 JUMPS = {"mangle": {"INPUT": IN, "OUTPUT": OUT}, "raw": {"PREROUTING": RAW}}
 """Table -> built-in chain -> our chain that it jumps to."""
-CHAINS = {"mangle": (IN, OUT, PASS), "raw": (RAW,)}
 
 SET_PREFIX = "gatekeeper-"
 VERSIONS = (4, 6)
 IPSET_FAMILY = {4: "inet", 6: "inet6"}
 
 
+def in_chain(service: str) -> str:
+    """Name the chain for what arrives for a service."""
+    return f"{IN}-{service}"
+
+
+def out_chain(service: str) -> str:
+    """Name the chain for what a service sends."""
+    return f"{OUT}-{service}"
+
+
+def from_chain(service: str) -> str:
+    """Name the chain that has a rule for each granted source (backend ``rules``)."""
+    return f"{CHAIN_PREFIX}SRC-{service}"
+
+
+def to_chain(service: str) -> str:
+    """Name the chain that has a rule for each destination that a service may send to (backend ``rules``)."""
+    return f"{CHAIN_PREFIX}DST-{service}"
+
+
 def set_name(service: str, version: int) -> str:
-    """Name the ipset of a service for one IP version (31 characters at most: IPSET_MAXNAMELEN)."""
+    """Name the ipset of a service's granted sources, for one IP version."""
     return f"{SET_PREFIX}{version}-{service}"
 
 
-def fresh_set_name(service: str, version: int) -> str:
-    """Name the set that is filled and then swapped with the real one."""
-    return f"{SET_PREFIX}t{version}-{service}"
+def always_set(service: str, version: int) -> str:
+    """Name the ipset of the networks that need no knock for a service."""
+    return f"{SET_PREFIX}a{version}-{service}"
+
+
+def never_set(service: str, version: int) -> str:
+    """Name the ipset of the networks that never get in to a service; without one, of those that may not knock."""
+    return f"{SET_PREFIX}n{version}-{service}" if service else f"{SET_PREFIX}n{version}"
+
+
+def fresh_set(name: str) -> str:
+    """Name the set that is filled and then swapped with a real one."""
+    return f"{SET_PREFIX}t{name.removeprefix(SET_PREFIX)}"

@@ -82,7 +82,7 @@ class Netlink:
 
     def _converse(self, kind: int, flags: int, body: bytes) -> tuple[list[bytes], bool]:
         serial = next(self._serial) & 0xFFFF_FFFF
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, serial, 0) + body)
+        self._socket.send(message(kind, body, flags=flags, serial=serial))
         answers: list[bytes] = []
         was_interrupted = False
         while True:
@@ -101,6 +101,11 @@ class Netlink:
                         raise OSError(-code, f"error {-code}")
                     return answers, was_interrupted
                 answers.append(content)
+
+
+def message(kind: int, body: bytes, *, flags: int = REQUEST, serial: int = 0) -> bytes:
+    """Write one message."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, serial, 0) + body
 
 
 def netfilter_header(family: int) -> bytes:

@@ -1,158 +1,188 @@
-"""Rules and grants as the text that iptables-restore and ipset read. Pure.
+"""Rules and grants as the text that iptables-restore reads. Pure.
 
 Where the gate hangs: in the mangle table. It only takes access away; a packet that it lets through
 goes on to the host's own firewall in the filter table, which decides the rest.
 
-A packet for a protected port, in the order of its rules:
+A packet for a protected port, in the order of its service's chain:
 
-1. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
+1. from a network of ``never``: dropped;
+2. a SYN that bears data, where knocks may travel so: to the queue, once (then it is marked);
+3. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
    on. That connection tracking calls it ESTABLISHED would prove nothing: the server's own next packet
    makes a new entry for a flow that was cut, of which the client's packets are the reply; and a SYN on
    an entry that is still there can be a new connection;
-2. from a granted source: its flow is marked, and it goes on;
-3. anything else: to the queue, never with ``--queue-bypass``, so without a worker nobody gets in.
+4. from a network of ``always``, or a granted source: its flow is marked, and it goes on;
+5. anything else: to the queue, never with ``--queue-bypass``, so without a worker nobody gets in.
 
-What a protected port sends goes out to granted sources and on marked flows only. A reset goes out on
+What a protected port sends goes out to those sources and on marked flows only. A reset goes out on
 a marked flow even if it is not kept, so that a client whose connection is cut learns of it.
+
+A ruleset that observes has none of what drops: first packets of strangers pass by the queue, with bypass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 
+from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
-    CHAIN_PREFIX,
-    CHAINS,
     IN,
-    IPSET_FAMILY,
     JUMPS,
     OUT,
     PASS,
     RAW,
-    VERSIONS,
-    fresh_set_name,
-    set_name,
+    always_set,
+    in_chain,
+    never_set,
+    out_chain,
 )
-from gatekeeper.model import Rules, Service, Transport
+from gatekeeper.firewall.saved import BYPASS, foreign_jumps, our_chains
+from gatekeeper.model import Mode, Refuse, Rules, Service, Transport, Via
 from gatekeeper.networks import Source
 
-MAX_TIMEOUT = 2_147_483
-"""The longest timeout that an ipset takes, in seconds (ip_set_timeout.h: UINT_MAX / MSEC_PER_SEC / 2)."""
-_SET_OPTIONS = "hashsize 1024 maxelem 1048576 timeout 0"
+_ECHO = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
+_SYN_WITH_DATA = {
+    # total length > length of the IP header + that of TCP
+    4: "10,177 0 0 0,80 0 0 12,84 0 0 240,116 0 0 2,12 0 0 0,7 0 0 0,40 0 0 2,45 0 1 0,6 0 0 65535,6 0 0 0",
+    # without extension headers: payload length > length of TCP's header
+    6: "10,48 0 0 6,21 0 7 6,48 0 0 52,84 0 0 240,116 0 0 2,7 0 0 0,40 0 0 4,45 0 1 0,6 0 0 65535,6 0 0 0",
+}
+"""Classic BPF over a packet from its IP header on (linux/filter.h)."""
 
 
-def iptables_text(rules: Rules, version: int, stale: Mapping[str, Sequence[str]] | None = None) -> str:
+def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[str, str] | None = None) -> str:
     """Write what (ip6)tables-restore --noflush loads for one IP version.
 
-    ``stale`` has, by table, the rules of others' chains that jump to ours already (``INPUT -j ...``);
-    they are replaced. Each table is swapped in one step: there is no moment without the old rules or
-    the new ones.
+    ``saved`` has, by table, what iptables-save says now. Jumps to our chains that are there already are replaced,
+    and chains that these rules do not need are removed. Each table is swapped in one step: there is no moment
+    without the old rules or the new ones.
     """
-    stale = stale or {}
-    bodies = {"raw": _raw(rules), "mangle": _mangle(rules, version)}
+    saved = saved or {}
+    mangle = [IN, OUT, PASS]
+    for name in rules.services:
+        mangle += [in_chain(name), out_chain(name), *members.chains(name)]
+    tables = {"raw": ([RAW], _raw(rules)), "mangle": (mangle, _mangle(rules, version, members))}
     lines: list[str] = []
-    for table, body in bodies.items():
+    for table, (chains, body) in tables.items():
+        before = saved.get(table, "")
+        gone = [chain for chain in our_chains(before) if chain not in chains]
         lines.append(f"*{table}")
-        lines.extend(f":{chain} - [0:0]" for chain in CHAINS[table])
-        lines.extend(f"-D {rule}" for rule in stale.get(table, ()))
+        lines.extend(f":{chain} - [0:0]" for chain in chains)
+        lines.extend(f"-D {rule}" for rule in foreign_jumps(before))
+        lines.extend(f"-F {chain}" for chain in gone)
+        lines.extend(f"-X {chain}" for chain in gone)
         lines.extend(f"-I {builtin} 1 -j {chain}" for builtin, chain in JUMPS[table].items())
         lines.extend(body)
         lines.append("COMMIT")
     return "\n".join(lines) + "\n"
 
 
-def _raw(rules: Rules) -> list[str]:
+def members_text(rules: Rules, version: int, members: Members) -> str:
+    """Write what replaces the chains that ``members`` needs besides the services' own, and nothing else."""
+    chains = [chain for name in rules.services for chain in members.chains(name)]
+    ours = tuple(f"-A {chain} " for chain in chains)
+    lines = [rule for rule in _mangle(rules, version, members) if rule.startswith(ours)]
+    return "\n".join(["*mangle", *(f":{chain} - [0:0]" for chain in chains), *lines, "COMMIT"]) + "\n"
+
+
+def _raw(rules: Rules) -> Iterator[str]:
     # LOCAL: a knock that only passes through, to another host, may need its flow for address translation.
-    knock = f"! -i lo -p udp -m udp --dport {rules.knock_port} -m addrtype --dst-type LOCAL"
-    return [f"-A {RAW} {knock} -j CT --notrack"]
+    for knock in _knocks(rules) if rules.mode is Mode.GUARD else ():
+        yield f"-A {RAW} ! -i lo {knock} -m addrtype --dst-type LOCAL -j CT --notrack"
 
 
-def _mangle(rules: Rules, version: int) -> Iterator[str]:
-    settings = rules.firewall
-    queue = f"-j NFQUEUE --queue-num {settings.queue}"
-    mark = f"{settings.mark:#x}/{settings.mark:#x}"
-    yield f"-A {PASS} -j CONNMARK --set-xmark {mark}"
+def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
+    yield f"-A {PASS} -j CONNMARK --set-xmark {_mark(rules)}"
     yield f"-A {IN} -i lo -j RETURN"
     yield f"-A {OUT} -o lo -j RETURN"
     # Knocks come before services, so that no grant can hide a later knock.
-    yield f"-A {IN} -p udp -m udp --dport {rules.knock_port} {queue}"
+    for knock in _knocks(rules):
+        if rules.mode is Mode.GUARD and rules.refuse is Refuse.SILENT:
+            banned = members.within(_of(rules.never, version), never_set("", version), "src")
+            yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
+        yield f"-A {IN} {knock} {_queue(rules, bypass=rules.mode is Mode.OBSERVE)}"
+    if Via.ICMP in rules.via:
+        yield f"-A {IN} {_ECHO[version]} {_queue(rules, bypass=True)}"
     for service in rules.services.values():
-        member = f"-m set --match-set {set_name(service.name, version)}"
-        arrives, leaves = _port(service, "dport"), _port(service, "sport")
-        if service.keeps_established:
-            known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
-            yield f"-A {IN} {arrives} {known} -j RETURN"
-            yield f"-A {OUT} {leaves} -m connmark --mark {mark} -j RETURN"
-        yield f"-A {IN} {arrives} {member} src -g {PASS}"
-        yield f"-A {IN} {arrives} {queue}"
-        yield f"-A {OUT} {leaves} {member} dst -j RETURN"
-        if service.transport is Transport.TCP and not service.keeps_established:
-            yield f"-A {OUT} {leaves} --tcp-flags RST RST -m connmark --mark {mark} -j RETURN"
-        yield f"-A {OUT} {leaves} -j DROP"
-
-
-def _port(service: Service, side: str) -> str:
-    return f"-p {service.transport} -m {service.transport} --{side} {service.port}"
-
-
-def create_sets_text(services: Iterable[str]) -> str:
-    """Write what ``ipset restore`` reads to make the sets, where they are not there yet."""
-    return "".join(_create(set_name(name, version), version) for name in services for version in VERSIONS)
-
-
-def replace_members_text(members: Mapping[str, Mapping[Source, int | None]]) -> str:
-    """Write what ``ipset restore`` reads to give each set these members and no others, in one step a set.
-
-    The values are seconds left (``None``: no timeout).
-    """
-    lines: list[str] = []
-    for name, sources in members.items():
-        for version in VERSIONS:
-            fresh, real = fresh_set_name(name, version), set_name(name, version)
-            lines.append(_create(fresh, version) + f"flush {fresh}\n")
-            lines.extend(
-                f"add {fresh} {source} timeout {kernel_timeout(timeout)}\n"
-                for source, timeout in sources.items()
-                if source.version == version
+        yield from (f"-A {IN} {place} -g {in_chain(service.name)}" for place in _places(service, version, "d", "i"))
+        yield from _arriving(rules, service, version, members)
+        if rules.mode is Mode.GUARD:
+            yield from (
+                f"-A {OUT} {place} -g {out_chain(service.name)}" for place in _places(service, version, "s", "o")
             )
-            lines.append(f"swap {fresh} {real}\ndestroy {fresh}\n")
-    return "".join(lines)
+            yield from _leaving(rules, service, version, members)
 
 
-def removal_text(saved: Mapping[str, str]) -> str:
-    """Write what takes every chain of ours out of these tables (table -> its iptables-save text)."""
-    lines: list[str] = []
-    for table, text in saved.items():
-        chains = our_chains(text)
-        if chains:
-            lines.append(f"*{table}")
-            lines.extend(f"-D {rule}" for rule in foreign_jumps(text))
-            lines.extend(f"-F {chain}" for chain in chains)
-            lines.extend(f"-X {chain}" for chain in chains)
-            lines.append("COMMIT")
-    return "".join(f"{line}\n" for line in lines)
+def _arriving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
+    chain, mark = in_chain(service.name), _mark(rules)
+    if rules.mode is Mode.GUARD:
+        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules)
+        for who in members.within(_of(service.never, version), never_set(service.name, version), "src"):
+            yield f"-A {chain} {who} {refused}"
+    if Via.SYN in rules.via and service.has(Transport.TCP):
+        bears_data = f'-m bpf --bytecode "{_SYN_WITH_DATA[version]}"'
+        queue = _queue(rules, bypass=rules.mode is Mode.OBSERVE)
+        yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {queue}"
+    if service.has(Transport.TCP) and service.keeps(Transport.TCP):
+        known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
+        yield f"-A {chain} -p tcp -m tcp {known} -j RETURN"
+    for who in members.within(_of(service.always, version), always_set(service.name, version), "src"):
+        yield f"-A {chain} {who} -g {PASS}"
+    yield from members.arriving(service.name, version, list(_strangers(rules, service)))
 
 
-def our_chains(saved: str) -> list[str]:
-    """Name the chains of ours in the text of iptables-save."""
-    return [line[1:].split()[0] for line in saved.splitlines() if line.startswith(f":{CHAIN_PREFIX}")]
+def _strangers(rules: Rules, service: Service) -> Iterator[str]:
+    """Say where what nobody was granted goes."""
+    if rules.mode is Mode.GUARD:
+        yield _queue(rules)
+        return
+    if service.has(Transport.TCP):
+        yield f"-p tcp -m tcp --syn {_queue(rules, bypass=True)}"
+    if service.has(Transport.UDP):
+        yield f"-p udp -m conntrack --ctstate NEW {_queue(rules, bypass=True)}"
 
 
-def foreign_jumps(saved: str) -> list[str]:
-    """List the rules in the text of iptables-save, in chains that are not ours, that lead to ours."""
-    return [
-        line.removeprefix("-A ")
-        for line in saved.splitlines()
-        if line.startswith("-A ")
-        and not line.startswith(f"-A {CHAIN_PREFIX}")
-        and (f" -j {CHAIN_PREFIX}" in line or f" -g {CHAIN_PREFIX}" in line)
-    ]
+def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
+    chain, mark = out_chain(service.name), _mark(rules)
+    reset = "-p tcp -m tcp --tcp-flags RST RST"
+    if rules.refuse is Refuse.RESET and service.has(Transport.TCP):
+        yield f"-A {chain} {reset} -m mark --mark {mark} -j RETURN"
+    for who in members.within(_of(service.never, version), never_set(service.name, version), "dst"):
+        yield f"-A {chain} {who} -j DROP"
+    if service.has(Transport.TCP) and service.keeps(Transport.TCP):
+        yield f"-A {chain} -p tcp -m connmark --mark {mark} -j RETURN"
+    for who in members.within(_of(service.always, version), always_set(service.name, version), "dst"):
+        yield f"-A {chain} {who} -j RETURN"
+    end = ["-j DROP"]
+    if service.has(Transport.TCP) and not service.keeps(Transport.TCP):
+        end.insert(0, f"{reset} -m connmark --mark {mark} -j RETURN")
+    yield from members.leaving(service.name, version, end)
 
 
-def _create(name: str, version: int) -> str:
-    return f"create {name} hash:net family {IPSET_FAMILY[version]} {_SET_OPTIONS} -exist\n"
+def _places(service: Service, version: int, side: str, interface: str) -> Iterator[str]:
+    """Match what belongs to a service: by its ports, addresses and interfaces, on its side of a packet."""
+    addresses = [f" -{side} {one}" for one in service.addresses if one.version == version]
+    if service.addresses and not addresses:
+        return
+    interfaces = [f" -{interface} {name}" for name in service.interfaces]
+    for ports, address, link in product(service.ports, addresses or [""], interfaces or [""]):
+        numbers = str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
+        yield f"-p {ports.transport} -m {ports.transport} --{side}port {numbers}{address}{link}"
 
 
-def kernel_timeout(seconds: int | None) -> int:
-    """Turn seconds left into an ipset timeout: 0 stands for "never", and the kernel has a longest one."""
-    return 0 if seconds is None else max(1, min(seconds, MAX_TIMEOUT))
+def _knocks(rules: Rules) -> list[str]:
+    """Match knocks that come as datagrams."""
+    return [f"-p udp -m udp --dport {port}" for port in rules.knock_ports] if Via.UDP in rules.via else []
+
+
+def _queue(rules: Rules, *, bypass: bool = False) -> str:
+    return f"-j NFQUEUE --queue-num {rules.firewall.queue}" + (f" {BYPASS}" if bypass else "")
+
+
+def _mark(rules: Rules) -> str:
+    return f"{rules.firewall.mark:#x}/{rules.firewall.mark:#x}"
+
+
+def _of(networks: Iterable[Source], version: int) -> list[Source]:
+    return [network for network in networks if network.version == version]

@@ -1,4 +1,4 @@
-"""This machine's own sockets, over netlink: finds the connected ones of a service, and destroys them.
+"""This machine's own sockets, over netlink: finds the connected ones of protected ports, and destroys them.
 
 What ``ss -K`` does. A TCP peer is sent a reset. Needs CONFIG_INET_DIAG_DESTROY, which Debian's and
 Ubuntu's kernels have. Source: linux/inet_diag.h, linux/sock_diag.h.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall.netlink import SOCK_DIAG, Netlink
-from gatekeeper.model import Service, Transport
+from gatekeeper.model import Ports, Transport
 from gatekeeper.networks import Address
 
 _BY_FAMILY, _DESTROY = 20, 21
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; then a socket's id
 _ID = slice(4, 52)  # inet_diag_sockid in inet_diag_msg: ports, addresses, interface, cookie
-_PEER = slice(24, 40)  # the peer's address in inet_diag_msg
+_PORT, _LOCAL, _PEER = slice(4, 6), slice(8, 24), slice(24, 40)  # in inet_diag_msg: our port and address, the peer's
 _ALL_STATES = 0xFFFF_FFFF
 _TIME_WAIT, _CLOSE, _LISTEN = 6, 7, 10
 _WANTED = {
@@ -31,36 +31,41 @@ _WANTED = {
 }
 
 
-def destroy_sockets(service: Service, is_gone: Callable[[Address], bool]) -> int:
-    """Destroy the connected sockets of a service whose peers are gone; return how many.
+def destroy_sockets(
+    ports: Ports, at: Sequence[Address], is_gone: Callable[[Address], bool], *, only_count: bool = False
+) -> int:
+    """Destroy the connected sockets on some ports (of the addresses ``at``, if any) whose peers are gone.
+
+    Returns how many.
 
     Raises:
         FirewallError: this kernel cannot, or we may not.
     """
     number = 0
-    port_only = service.port.to_bytes(2) + bytes(46)
+    only_port = ports.first.to_bytes(2) if ports.first == ports.last else bytes(2)
     with Netlink(SOCK_DIAG) as netlink:
         # An IPv4 peer may have an IPv6 socket (::ffff:a.b.c.d), so both families are always looked at.
         for family in (socket.AF_INET, socket.AF_INET6):
-            header = _REQUEST.pack(family, service.transport.number, 0, _WANTED[service.transport])
-            for found in _list(netlink, service, header + port_only):
-                if is_gone(_peer(found)):
-                    number += _destroy(netlink, header, found)
+            header = _REQUEST.pack(family, ports.transport.number, 0, _WANTED[ports.transport])
+            for found in _list(netlink, ports.transport, header + only_port + bytes(46)):
+                is_ours = ports.first <= int.from_bytes(found[_PORT]) <= ports.last
+                if is_ours and (not at or _address(found, _LOCAL) in at) and is_gone(_address(found, _PEER)):
+                    number += 1 if only_count else _destroy(netlink, header, found)
     return number
 
 
-def _list(netlink: Netlink, service: Service, request: bytes) -> list[bytes]:
+def _list(netlink: Netlink, transport: Transport, request: bytes) -> list[bytes]:
     try:
         return netlink.dump(_BY_FAMILY, request)
     except FirewallError as error:
-        if error.errno == errno.ENOENT and service.transport is Transport.UDP:
+        if error.errno == errno.ENOENT and transport is Transport.UDP:
             return []  # a kernel without udp_diag: nothing is sent to those that are gone all the same
         hint = "modprobe tcp_diag" if error.errno == errno.ENOENT else None
         raise FirewallError(f"open connections could not be listed: {error.message}", hint) from error
 
 
-def _peer(found: bytes) -> Address:
-    packed = found[_PEER]
+def _address(found: bytes, place: slice) -> Address:
+    packed = found[place]
     address = ip_address(packed[:4] if found[0] == socket.AF_INET else packed)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped

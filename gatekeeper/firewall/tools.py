@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall.names import CHAINS, SET_PREFIX, VERSIONS
+from gatekeeper.firewall.names import JUMPS, SET_PREFIX, VERSIONS
 
 VARIANTS = ("nft", "legacy")
 _TIMEOUT = 30.0
@@ -86,7 +86,7 @@ class Iptables:
 
         Asking the legacy variant for a table would create it, so it is asked only for what is there.
         """
-        tables = list(CHAINS)
+        tables = list(JUMPS)
         if self.variant == "legacy":
             try:
                 there = Path(_LEGACY_TABLES[version]).read_text().split()

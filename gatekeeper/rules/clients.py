@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
 
 import yaml
 
 from gatekeeper import duration
 from gatekeeper.model import Client, Service
-from gatekeeper.networks import Source, unmapped
+from gatekeeper.networks import Source
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
 from gatekeeper.rules.values import ReadKey
@@ -25,7 +24,9 @@ GUESSABLE = 16
 """A plain key shorter than this (bytes) is warned about, and so are the well-known ones."""
 _WELL_KNOWN = frozenset({b"open_sesame", b"close_sesame", b"opensesame", b"open sesame", b"password", b"changeme"})
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
-_ALL = ("services", "ttl", "from", "not_after")
+_ALL = ("services", "ttl", "from", "not_after", "when", "prefix")
+_PREFIXES = {4: (16, 32), 6: (32, 128)}
+"""The widest and the narrowest that a grant may be, by IP version."""
 _SEALED = ("key", "also_keys", "bind", "for_others")
 _PLAIN = ("open", "open_file", "close", "close_file")
 
@@ -93,6 +94,8 @@ class ClientReader:
             for_others=values.truth(self._doc, fields.get("for_others")),
             sources=self._sources(fields.get("from")),
             not_after=values.date(self._doc, fields.get("not_after")),
+            hours=values.hours(self._doc, fields.get("when")),
+            prefixes=self._prefixes(fields.get("prefix"), what),
         )
 
     def _services_of(self, entry: Entry, field: Entry | None, what: str) -> tuple[str, ...]:
@@ -131,20 +134,18 @@ class ClientReader:
         return field is not None and values.word(self._doc, field, ("optional", "required")) == "required"
 
     def _sources(self, field: Entry | None) -> tuple[Source, ...]:
-        nodes = self._doc.items(field.value, "from") if field is not None else ()
-        if field is not None and nodes is not None and not nodes:
+        if field is not None and isinstance(field.value, yaml.SequenceNode) and not field.value.value:
             self._doc.complain(field.value, "from is empty: no knock could come from there", "take the line out")
-        found: list[Source] = []
-        for node in nodes or ():
-            text = self._doc.text(node, "a network")
-            if text is None:
-                continue
-            try:
-                found.append(unmapped(ip_network(text, strict=False)))
-            except ValueError:
-                hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
-                self._doc.complain(node, f'"{text}" is neither an address nor a network', hint)
-        return tuple(found)
+        return values.networks(self._doc, field)
+
+    def _prefixes(self, field: Entry | None, what: str) -> tuple[int, int]:
+        default = Client(name="", services=()).prefixes
+        fields = self._doc.fields(Entry.value_of(field), f"prefix of {what}", ("ipv4", "ipv6"))
+        v4 = values.number(self._doc, fields["ipv4"], *_PREFIXES[4]) if "ipv4" in fields else None
+        v6 = values.number(self._doc, fields["ipv6"], *_PREFIXES[6]) if "ipv6" in fields else None
+        if field is not None and is_empty(field.value):
+            self._doc.complain(field.key, f"prefix of {what} is empty", "write {ipv4: 24, ipv6: 56}")
+        return v4 or default[0], v6 or default[1]
 
     # -- keys
 

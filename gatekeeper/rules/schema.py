@@ -6,21 +6,21 @@ nobody else may read.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import yaml
 
-from gatekeeper import duration
-from gatekeeper.model import Established, FirewallSettings, Rules, ServerKey, Service, Transport
+from gatekeeper.model import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 from gatekeeper.rules import values
 from gatekeeper.rules.clients import ClientReader
 from gatekeeper.rules.document import Document, Entry, is_empty
+from gatekeeper.rules.services import ServiceReader, warn_of_contradiction
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}", re.ASCII)  # 16: an ipset's name holds 31 in all
-_TOP = ("services", "knock", "server", "clients", "firewall")
+_TOP = ("mode", "refuse", "always", "never", "services", "knock", "server", "clients", "firewall")
+_MOST_KNOCK_PORTS = 16
+_BACKENDS = ("auto", "ipset", "rules")
 _VARIANTS = ("auto", "nft", "legacy")
 
 
@@ -30,102 +30,100 @@ class Reader:
     def __init__(self, document: Document, read_key: ReadKey, read_private: ReadKey) -> None:
         self._doc = document
         self._read_key, self._read_private = read_key, read_private
-        self._named: set[str] = set()  # services, also those that are wrong and were complained about
 
     def read(self, root: yaml.Node | None) -> Rules:
         """Read everything, noting every problem; the result counts only if the document did not fail."""
         top = self._doc.fields(root, "the file", _TOP)
-        services = self._services(top.get("services"))
+        always, never = values.always(self._doc, top.get("always")), values.networks(self._doc, top.get("never"))
+        if "always" in top:
+            warn_of_contradiction(self._doc, top["always"], always, never)
+        service_reader = ServiceReader(self._doc, always=always, never=never)
+        services = service_reader.read(top.get("services"))
         if not services and not self._doc.failed:
             self._doc.complain(root, "no services: there is nothing to guard", "add a section services:")
         knock = self._knock(top.get("knock"), services)
         server_keys = self._server(top.get("server"))
         taken = {keys.public_of(key.private): "a key of the server" for key in server_keys}
-        reader = ClientReader(self._doc, self._read_key, services, named=self._named)
+        reader = ClientReader(self._doc, self._read_key, services, named=service_reader.named)
         clients = reader.read(top.get("clients"), taken=taken)
         if not clients and not self._doc.failed:
             hint = "nobody can knock; only `gatekeeper grant` opens a port"
             self._doc.warn(top["clients"].key if "clients" in top else None, "no clients", hint)
-        firewall = self._firewall(top.get("firewall"))
-        return replace(knock, services=services, clients=clients, firewall=firewall, server_keys=server_keys)
+        return replace(
+            knock,
+            services=services,
+            clients=clients,
+            mode=self._mode(top.get("mode")),
+            refuse=self._refuse(top.get("refuse")),
+            never=never,
+            firewall=self._firewall(top.get("firewall")),
+            server_keys=server_keys,
+        )
 
-    # -- services
+    def _mode(self, field: Entry | None) -> Mode:
+        mode = Mode(values.word(self._doc, field, tuple(Mode)) or Mode.GUARD) if field is not None else Mode.GUARD
+        if mode is Mode.OBSERVE and field is not None:
+            self._doc.warn(field.value, "mode: observe drops nothing", "take the line out to guard")
+        return mode
 
-    def _services(self, section: Entry | None) -> dict[str, Service]:
-        services: dict[str, Service] = {}
-        taken: dict[tuple[Transport, int], str] = {}
-        for entry in self._doc.entries(Entry.value_of(section), "services"):
-            self._named.add(entry.name)
-            service = self._service(entry)
-            if service is None:
-                continue
-            services[service.name] = service
-            other = taken.setdefault((service.transport, service.port), service.name)
-            if other != service.name:
-                port = f"{service.transport}/{service.port}"
-                self._doc.complain(entry.key, f'"{service.name}" and "{other}" both guard {port}', "merge the two")
-        return services
-
-    def _service(self, entry: Entry) -> Service | None:
-        what = f'service "{entry.name}"'
-        if not _NAME.fullmatch(entry.name):
-            hint = "1 to 16 letters, digits, - or _, beginning with a letter or digit"
-            self._doc.complain(entry.key, f'"{entry.name}" cannot be the name of a service', hint)
-            return None
-        fields = self._doc.fields(entry.value, what, ("port", "ttl", "max_ttl", "established"))
-        if "port" not in fields:
-            if is_empty(entry.value) or isinstance(entry.value, yaml.MappingNode):
-                self._doc.complain(entry.key, f"{what} has no port", "add port: tcp/22 (for example)")
-            return None
-        port = values.port(self._doc, fields["port"], "port")
-        ttl = values.seconds(self._doc, fields.get("ttl"), default=3600)
-        max_ttl = values.seconds(self._doc, fields.get("max_ttl"), default=None)
-        if max_ttl is not None and (ttl is None or ttl > max_ttl) and "ttl" in fields:
-            message = f"ttl is longer than max_ttl ({duration.show(max_ttl)})"
-            self._doc.complain(fields["ttl"].value, message, "make ttl shorter or max_ttl longer")
-        elif max_ttl is not None and ttl is not None:
-            ttl = min(ttl, max_ttl)
-        if port is None:
-            return None
-        established = self._established(fields.get("established"), port[0])
-        return Service(entry.name, *port, ttl, max_ttl, established)
-
-    def _established(self, field: Entry | None, transport: Transport) -> Established:
-        default = Established.KEEP if transport is Transport.TCP else Established.CUT
-        if field is None:
-            return default
-        word = values.word(self._doc, field, ("keep", "cut"))
-        if word == "keep" and transport is Transport.UDP:
-            hint = "udp has no connections to keep; take the line out"
-            self._doc.complain(field.value, "established: keep is for tcp only", hint)
-        return Established(word) if word else default
+    def _refuse(self, field: Entry | None) -> Refuse:
+        word = values.word(self._doc, field, tuple(Refuse)) if field is not None else None
+        return Refuse(word or Refuse.SILENT)
 
     # -- knock
 
     def _knock(self, section: Entry | None, services: dict[str, Service]) -> Rules:
         """Read how knocks arrive, into rules that are empty otherwise."""
         default = Rules({}, {})
-        fields = self._doc.fields(Entry.value_of(section), "knock", ("port", "skew", "acknowledge"))
-        port: tuple[Transport, int] | None = (Transport.UDP, default.knock_port)
-        if "port" in fields:
-            port = values.port(self._doc, fields["port"], "port")
-            if port is not None and port[0] is Transport.TCP:
-                self._doc.complain(fields["port"].value, "knocks come by udp", f"write udp/{port[1]}")
-                port = None
+        fields = self._doc.fields(Entry.value_of(section), "knock", ("port", "via", "skew", "acknowledge"))
+        via = self._via(fields.get("via"), services)
+        ports = self._knock_ports(fields.get("port"), via)
         for service in services.values():
-            if port == (service.transport, service.port):
-                where = fields["port"].value if "port" in fields else (section.key if section else None)
-                message = f'the knock port udp/{service.port} is the port of service "{service.name}" too'
-                self._doc.complain(where, message, "choose another port for one of them")
+            for port in ports:
+                if any(Ports(Transport.UDP, port).overlaps(its) for its in service.ports):
+                    where = fields["port"].value if "port" in fields else (section.key if section else None)
+                    message = f'the knock port udp/{port} is a port of service "{service.name}" too'
+                    self._doc.complain(where, message, "choose another port for one of them")
         skew = values.seconds(self._doc, fields.get("skew"), default=default.skew)
         if skew is None or skew > default.skew:
             self._doc.complain(fields["skew"].value, f"skew is at most {default.skew}s", "take the line out")
-        return replace(
-            default,
-            knock_port=port[1] if port else default.knock_port,
-            skew=skew or default.skew,
-            acknowledge=values.truth(self._doc, fields.get("acknowledge")),
-        )
+        acknowledge = values.truth(self._doc, fields.get("acknowledge"))
+        if acknowledge and Via.UDP not in via:
+            self._doc.warn(fields["acknowledge"].value, "only knocks by udp are answered", "take the line out")
+        return replace(default, knock_ports=ports, via=via, skew=skew or default.skew, acknowledge=acknowledge)
+
+    def _via(self, field: Entry | None, services: dict[str, Service]) -> frozenset[Via]:
+        if field is None:
+            return Rules({}, {}).via
+        found: set[Via] = set()
+        for node in values.one_or_more(self._doc, field, "take the line out: then knocks come by udp"):
+            word = values.word(self._doc, Entry(field.key, node), tuple(Via))
+            found |= {Via(word)} if word else set()
+        if Via.SYN in found and services and not any(one.has(Transport.TCP) for one in services.values()):
+            self._doc.complain(field.value, "a SYN goes to a protected tcp port, and there is none", "take syn out")
+        return frozenset(found)
+
+    def _knock_ports(self, field: Entry | None, via: frozenset[Via]) -> tuple[int, ...]:
+        if field is None:
+            return Rules({}, {}).knock_ports if Via.UDP in via else ()
+        found: list[int] = []
+        for node in values.one_or_more(self._doc, field, "take the line out: then it is udp/62201"):
+            ports = values.ports(self._doc, node, "port")
+            if ports is None:
+                continue
+            if ports.transport is Transport.TCP:
+                self._doc.complain(node, "knocks come by udp", f"write udp/{ports.first}")
+            elif ports.last > ports.first:
+                self._doc.complain(node, "knock ports are named one by one", f"write [udp/{ports.first}, ...]")
+            elif ports.first in found:
+                self._doc.complain(node, f"{ports} stands twice", "take one out")
+            else:
+                found.append(ports.first)
+        if len(found) > _MOST_KNOCK_PORTS:
+            self._doc.complain(field.value, f"there are {len(found)} knock ports", f"{_MOST_KNOCK_PORTS} at most")
+        if Via.UDP not in via:
+            self._doc.complain(field.key, "knock ports are for udp, and via does not name it", "add udp to via")
+        return tuple(found)
 
     # -- server
 
@@ -162,8 +160,9 @@ class Reader:
 
     def _firewall(self, section: Entry | None) -> FirewallSettings:
         default = FirewallSettings()
-        fields = self._doc.fields(Entry.value_of(section), "firewall", ("variant", "queue", "mark"))
+        fields = self._doc.fields(Entry.value_of(section), "firewall", ("variant", "backend", "queue", "mark"))
         variant = values.word(self._doc, fields["variant"], _VARIANTS) if "variant" in fields else None
+        backend = values.word(self._doc, fields["backend"], _BACKENDS) if "backend" in fields else None
         queue = values.number(self._doc, fields["queue"], 0, 65535) if "queue" in fields else None
         mark = values.number(self._doc, fields["mark"], 1, 0x8000_0000) if "mark" in fields else None
         if mark is not None and mark.bit_count() != 1:
@@ -173,4 +172,5 @@ class Reader:
             variant or default.variant,
             default.queue if queue is None else queue,
             default.mark if mark is None else mark,
+            backend or default.backend,
         )

@@ -1,4 +1,4 @@
-"""Reads single values of a rules file: words, numbers, durations, ports. Pure.
+"""Reads single values of a rules file: words, numbers, durations, ports, networks, hours. Pure.
 
 Where a value is wrong, they complain and return ``None`` or the default.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from ipaddress import ip_address, ip_network
 
-from gatekeeper import duration
-from gatekeeper.model import Transport
+import yaml
+
+from gatekeeper import duration, schedule
+from gatekeeper.model import Ports, Transport
+from gatekeeper.networks import Address, Source, unmapped
 from gatekeeper.rules import moment
 from gatekeeper.rules.document import Document, Entry
+from gatekeeper.schedule import Hours
 
-ValueT = TypeVar("ValueT")
-
-_PORT = re.compile(r"(tcp|udp)/(\d{1,5})", re.ASCII)
+_PORTS = re.compile(r"(tcp|udp)/(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,8}|\d{1,10}", re.ASCII)
 
 ReadKey = Callable[[str], bytes]
@@ -79,27 +81,89 @@ def date(doc: Document, field: Entry | None) -> float | None:
         return None
 
 
-def port(doc: Document, field: Entry, what: str) -> tuple[Transport, int] | None:
-    """Read ``tcp/22``."""
-    text = doc.text(field.value, what)
+def ports(doc: Document, node: yaml.Node, what: str) -> Ports | None:
+    """Read ``tcp/22`` or ``tcp/6000-6010``."""
+    text = doc.text(node, what)
     if text is None:
         return None
-    match = _PORT.fullmatch(text.lower())
+    match = _PORTS.fullmatch(text.lower())
     if not match:
-        doc.complain(field.value, f'"{text}" is not a port', _port_hint(text))
+        doc.complain(node, f'"{text}" is not a port', _port_hint(text))
         return None
-    found = int(match[2])
-    if not 1 <= found <= 65535:
-        doc.complain(field.value, f"port {found} is out of range", "ports go from 1 to 65535")
+    first, last = int(match[2]), int(match[3] or match[2])
+    for number in (first, last):
+        if not 1 <= number <= 65535:
+            doc.complain(node, f"port {number} is out of range", "ports go from 1 to 65535")
+            return None
+    if last < first:
+        doc.complain(node, f"{text} runs backwards", f"did you mean {match[1]}/{last}-{first}?")
         return None
-    return Transport(match[1]), found
+    return Ports(Transport(match[1]), first, last)
 
 
 def _port_hint(text: str) -> str:
     digits, _, transport = text.lower().partition("/")
     if re.fullmatch(r"[1-9]\d{0,4}", digits, re.ASCII) and int(digits) <= 65535 and transport in ("", "tcp", "udp"):
         return f"did you mean {transport or 'tcp'}/{digits}?"
-    return "write tcp/22 or udp/51820"
+    return "write tcp/22, udp/51820 or tcp/6000-6010"
+
+
+def one_or_more(doc: Document, field: Entry, if_empty: str) -> list[yaml.Node]:
+    """Read a value, or a list of values; ``if_empty`` is the hint where the list has none."""
+    if not isinstance(field.value, yaml.SequenceNode):
+        return [field.value]
+    if not field.value.value:
+        doc.complain(field.value, f"{field.name} is empty", if_empty)
+    return list(field.value.value)
+
+
+def address(doc: Document, node: yaml.Node) -> Address | None:
+    """Read an address."""
+    text = doc.text(node, "an address")
+    if text is None:
+        return None
+    try:
+        return unmapped(ip_network(ip_address(text))).network_address
+    except ValueError:
+        doc.complain(node, f'"{text}" is not an address', "such as 192.0.2.1 or 2001:db8::1")
+        return None
+
+
+def networks(doc: Document, field: Entry | None) -> tuple[Source, ...]:
+    """Read a list of networks."""
+    found: list[Source] = []
+    for node in (doc.items(field.value, field.name) or ()) if field is not None else ():
+        text = doc.text(node, "a network")
+        if text is None:
+            continue
+        try:
+            found.append(unmapped(ip_network(text, strict=False)))
+        except ValueError:
+            hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
+            doc.complain(node, f'"{text}" is neither an address nor a network', hint)
+    return tuple(found)
+
+
+def always(doc: Document, field: Entry | None) -> tuple[Source, ...]:
+    """Read a list of networks that need no knock."""
+    found = networks(doc, field)
+    if field is not None and any(network.prefixlen == 0 for network in found):
+        doc.complain(field.value, "that is everybody: the port would be open", "take the service out of the rules")
+    return found
+
+
+def hours(doc: Document, field: Entry | None) -> tuple[Hours, ...]:
+    """Read when something may be opened: hours, or a list of them."""
+    found: list[Hours] = []
+    for node in one_or_more(doc, field, "take the line out: then it is at any time") if field is not None else ():
+        text = doc.text(node, "when")
+        if text is None:
+            continue
+        try:
+            found.append(schedule.parse(text))
+        except ValueError as error:
+            doc.complain(node, f"when: {error}", schedule.HINT)
+    return tuple(found)
 
 
 def file_content(doc: Document, field: Entry, read_key: ReadKey) -> bytes | None:

@@ -2,121 +2,220 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from gatekeeper.firewall import names, ruleset
-from gatekeeper.model import Established, FirewallSettings, Rules, Service, Transport
+from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
+from gatekeeper.model import Established, FirewallSettings, Mode, Ports, Refuse, Rules, Service, Transport, Via
 
+TCP, UDP = Transport.TCP, Transport.UDP
 RULES = Rules(
     services={
-        "ssh": Service("ssh", Transport.TCP, 22, 3600),
-        "web": Service("web", Transport.TCP, 443, 3600, established=Established.CUT),
-        "vpn": Service("vpn", Transport.UDP, 51820, None, established=Established.CUT),
+        "ssh": Service("ssh", (Ports(TCP, 22),), 3600),
+        "web": Service("web", (Ports(TCP, 443),), 3600, established=Established.CUT),
+        "vpn": Service("vpn", (Ports(UDP, 51820),), None, established=Established.CUT),
+        "dns": Service("dns", (Ports(TCP, 53), Ports(UDP, 53)), None),
     },
     clients={},
-    knock_port=4000,
+    knock_ports=(4000,),
     firewall=FirewallSettings(queue=7, mark=0x40),
 )
+LISTED = replace(
+    RULES,
+    services={
+        "ssh": Service(
+            "ssh",
+            (Ports(TCP, 22),),
+            3600,
+            always=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/64")),
+            never=(ip_network("203.0.113.0/24"), ip_network("198.51.100.7"), ip_network("2001:db8:bad::/48")),
+        )
+    },
+    never=(ip_network("203.0.113.0/24"),),
+)
+SETS: Members = SetMembers()
+BY_RULES: Members = RuleMembers({"ssh": [ip_network("192.0.2.7"), ip_network("2001:db8::7")]})
+QUEUE = "-j NFQUEUE --queue-num 7"
 
 
-def chain(name: str, version: int = 4) -> list[str]:
-    lines = ruleset.iptables_text(RULES, version).splitlines()
+def chain(name: str, version: int = 4, *, rules: Rules = RULES, members: Members = SETS) -> list[str]:
+    lines = ruleset.iptables_text(rules, version, members).splitlines()
     return [line.removeprefix(f"-A {name} ") for line in lines if line.startswith(f"-A {name} ")]
 
 
-def test_nothing_bypasses_the_queue_and_nothing_is_accepted() -> None:
+@pytest.mark.parametrize("members", [SETS, BY_RULES], ids=["sets", "rules"])
+@pytest.mark.parametrize("refuse", list(Refuse))
+def test_nothing_bypasses_the_queue_and_nothing_is_accepted(members: Members, refuse: Refuse) -> None:
     """Without a worker nobody gets in; what we let through is still the host's own firewall's to decide."""
-    text = ruleset.iptables_text(RULES, 4) + ruleset.iptables_text(RULES, 6)
-    assert "bypass" not in text
-    assert "-j ACCEPT" not in text
-    assert "filter" not in text
-    assert text.count("--queue-num 7") == 8
+    rules = replace(RULES, via=frozenset({Via.UDP, Via.SYN}), refuse=refuse)
+    for version in (4, 6):
+        text = ruleset.iptables_text(rules, version, members)
+        assert "bypass" not in text
+        assert "-j ACCEPT" not in text
+        assert "filter" not in text
+        assert text.count(QUEUE) == 4 + 1 + 3  # one for each service, for knocks, and for those in SYNs
 
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_service_is_passed_by_its_mark_then_by_its_set_then_queued(version: int) -> None:
-    ssh = [line for line in chain(names.IN, version) if "--dport 22 " in line]
-    assert ssh == [
-        "-p tcp -m tcp --dport 22 ! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
-        f"-p tcp -m tcp --dport 22 -m set --match-set gatekeeper-{version}-ssh src -g GATEKEEPER-PASS",
-        "-p tcp -m tcp --dport 22 -j NFQUEUE --queue-num 7",
+    assert "-p tcp -m tcp --dport 22 -g GKEEPER-IN-ssh" in chain(names.IN, version)
+    assert chain("GKEEPER-IN-ssh", version) == [
+        "-p tcp -m tcp ! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
+        f"-m set --match-set gatekeeper-{version}-ssh src -g GKEEPER-PASS",
+        QUEUE,
     ]
 
 
+def test_without_sets_each_grant_is_a_rule_in_a_chain_that_ends_as_its_services_would() -> None:
+    assert chain("GKEEPER-IN-ssh", members=BY_RULES)[-1] == "-g GKEEPER-SRC-ssh"
+    assert chain("GKEEPER-SRC-ssh", members=BY_RULES) == ["-s 192.0.2.7/32 -g GKEEPER-PASS", QUEUE]
+    assert chain("GKEEPER-SRC-ssh", 6, members=BY_RULES) == ["-s 2001:db8::7/128 -g GKEEPER-PASS", QUEUE]
+    assert chain("GKEEPER-OUT-ssh", members=BY_RULES)[-1] == "-g GKEEPER-DST-ssh"
+    assert chain("GKEEPER-DST-ssh", members=BY_RULES) == ["-d 192.0.2.7/32 -j RETURN", "-j DROP"]
+    assert "match-set" not in ruleset.iptables_text(LISTED, 4, BY_RULES)
+
+
+def test_replacing_members_touches_only_their_chains() -> None:
+    text = ruleset.members_text(RULES, 4, BY_RULES)
+    touched = {line.split()[1] for line in text.splitlines() if line.startswith("-A")}
+    assert touched == {f"GKEEPER-{side}-{name}" for side in ("SRC", "DST") for name in RULES.services}
+    assert text.count(":GKEEPER-") == len(touched)
+    assert text.endswith("COMMIT\n")
+
+
 def test_established_never_passes_without_the_mark_nor_where_it_is_cut() -> None:
-    for line in chain(names.IN):
-        if "ESTABLISHED" in line:
-            assert "--mark 0x40/0x40" in line
-            assert "--dport 22 " in line
+    for service in RULES.services.values():
+        for line in chain(names.in_chain(service.name)):
+            if "ESTABLISHED" in line:
+                assert "--mark 0x40/0x40" in line
+                assert line.startswith("-p tcp "), "udp is always cut"
+                assert service.name in {"ssh", "dns"}
 
 
 def test_loopback_comes_first_then_knocks_then_services() -> None:
     arriving = chain(names.IN)
     assert arriving[0] == "-i lo -j RETURN"
-    assert arriving[1] == "-p udp -m udp --dport 4000 -j NFQUEUE --queue-num 7"
+    assert arriving[1] == f"-p udp -m udp --dport 4000 {QUEUE}"
     assert chain(names.OUT)[0] == "-o lo -j RETURN"
 
 
 def test_a_protected_port_sends_to_granted_sources_and_marked_flows_only() -> None:
-    leaving = chain(names.OUT)
-    assert [line for line in leaving if "--sport 22 " in line][-1] == "-p tcp -m tcp --sport 22 -j DROP"
-    cut = [line for line in leaving if "--sport 443 " in line]
-    assert cut[1] == "-p tcp -m tcp --sport 443 --tcp-flags RST RST -m connmark --mark 0x40/0x40 -j RETURN"
-    assert [line for line in leaving if "--sport 51820 " in line] == [
-        "-p udp -m udp --sport 51820 -m set --match-set gatekeeper-4-vpn dst -j RETURN",
-        "-p udp -m udp --sport 51820 -j DROP",
+    assert chain(names.OUT)[1] == "-p tcp -m tcp --sport 22 -g GKEEPER-OUT-ssh"
+    assert chain("GKEEPER-OUT-ssh") == [
+        "-p tcp -m connmark --mark 0x40/0x40 -j RETURN",
+        "-m set --match-set gatekeeper-4-ssh dst -j RETURN",
+        "-j DROP",
     ]
+    assert chain("GKEEPER-OUT-web") == [
+        "-m set --match-set gatekeeper-4-web dst -j RETURN",
+        "-p tcp -m tcp --tcp-flags RST RST -m connmark --mark 0x40/0x40 -j RETURN",
+        "-j DROP",
+    ]
+    assert chain("GKEEPER-OUT-vpn") == ["-m set --match-set gatekeeper-4-vpn dst -j RETURN", "-j DROP"]
+
+
+def test_ports_addresses_and_interfaces_are_matched_on_the_side_of_the_server() -> None:
+    here = (ip_address("192.0.2.1"), ip_address("192.0.2.2"), ip_address("2001:db8::1"))
+    ports = (Ports(TCP, 80), Ports(TCP, 6000, 6010))
+    rules = replace(RULES, services={"x": Service("x", ports, 60, addresses=here, interfaces=("eth0", "wg+"))})
+    arriving = [line for line in chain(names.IN, rules=rules) if line.endswith("-g GKEEPER-IN-x")]
+    assert len(arriving) == 2 * 2 * 2
+    assert arriving[0] == "-p tcp -m tcp --dport 80 -d 192.0.2.1 -i eth0 -g GKEEPER-IN-x"
+    assert arriving[-1] == "-p tcp -m tcp --dport 6000:6010 -d 192.0.2.2 -i wg+ -g GKEEPER-IN-x"
+    leaving = [line for line in chain(names.OUT, 6, rules=rules) if line.endswith("-g GKEEPER-OUT-x")]
+    assert len(leaving) == 2 * 2
+    assert leaving[0] == "-p tcp -m tcp --sport 80 -s 2001:db8::1 -o eth0 -g GKEEPER-OUT-x"
+
+
+def test_a_service_of_ipv4_addresses_is_not_guarded_over_ipv6() -> None:
+    rules = replace(RULES, services={"x": Service("x", (Ports(TCP, 80),), 60, addresses=(ip_address("192.0.2.1"),))})
+    assert not any("GKEEPER-IN-x" in line for line in chain(names.IN, 6, rules=rules))
+
+
+def test_never_goes_before_everything_and_always_needs_no_knock() -> None:
+    assert chain("GKEEPER-IN-ssh", rules=LISTED)[0] == "-m set --match-set gatekeeper-n4-ssh src -j DROP"
+    assert "-m set --match-set gatekeeper-a4-ssh src -g GKEEPER-PASS" in chain("GKEEPER-IN-ssh", rules=LISTED)
+    assert chain("GKEEPER-OUT-ssh", rules=LISTED)[0] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
+    assert "-m set --match-set gatekeeper-a4-ssh dst -j RETURN" in chain("GKEEPER-OUT-ssh", rules=LISTED)
+    by_rules = chain("GKEEPER-IN-ssh", rules=LISTED, members=BY_RULES)
+    assert by_rules[:2] == ["-s 203.0.113.0/24 -j DROP", "-s 198.51.100.7/32 -j DROP"]
+    assert "-s 10.0.0.0/8 -g GKEEPER-PASS" in by_rules
+
+
+def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
+    knocks = [line for line in chain(names.IN, rules=LISTED) if "--dport 4000" in line]
+    assert knocks == [
+        "-p udp -m udp --dport 4000 -m set --match-set gatekeeper-n4 src -j DROP",
+        f"-p udp -m udp --dport 4000 {QUEUE}",
+    ]
+    assert not any("-n6" in line for line in chain(names.IN, 6, rules=LISTED)), "there is none of IPv6"
+
+
+def test_where_refusals_are_told_never_is_told_too_and_our_resets_may_leave() -> None:
+    """The packet goes to the queue, which drops it all the same."""
+    aloud = replace(LISTED, refuse=Refuse.RESET)
+    assert chain("GKEEPER-IN-ssh", rules=aloud)[0] == f"-m set --match-set gatekeeper-n4-ssh src {QUEUE}"
+    leaving = chain("GKEEPER-OUT-ssh", rules=aloud)
+    assert leaving[0] == "-p tcp -m tcp --tcp-flags RST RST -m mark --mark 0x40/0x40 -j RETURN"
+    assert leaving[1] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
 
 
 def test_knocks_are_not_tracked() -> None:
-    assert chain(names.RAW) == ["! -i lo -p udp -m udp --dport 4000 -m addrtype --dst-type LOCAL -j CT --notrack"]
+    rules = replace(RULES, knock_ports=(4000, 443))
+    assert chain(names.RAW, rules=rules) == [
+        f"! -i lo -p udp -m udp --dport {port} -m addrtype --dst-type LOCAL -j CT --notrack" for port in (4000, 443)
+    ]
+
+
+def test_echo_requests_go_on_without_a_worker_and_are_queued_only_where_knocks_come_by_them() -> None:
+    by_echo = replace(RULES, via=frozenset({Via.ICMP}))
+    assert f"-p icmp -m icmp --icmp-type 8 {QUEUE} --queue-bypass" in chain(names.IN, rules=by_echo)
+    assert f"-p ipv6-icmp -m icmp6 --icmpv6-type 128 {QUEUE} --queue-bypass" in chain(names.IN, 6, rules=by_echo)
+    assert not any("--dport 4000" in line for line in chain(names.IN, rules=by_echo))
+    assert not any("icmp" in line for line in chain(names.IN) + chain(names.IN, 6))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_only_a_syn_that_bears_data_and_was_not_seen_is_queued_as_a_knock(version: int) -> None:
+    by_syn = replace(RULES, via=frozenset({Via.SYN}))
+    first = chain("GKEEPER-IN-ssh", version, rules=by_syn)[0]
+    assert first.startswith('-p tcp -m tcp --syn -m mark ! --mark 0x40/0x40 -m bpf --bytecode "10,')
+    assert first.endswith(QUEUE)
+    assert not any("bpf" in line for line in chain("GKEEPER-IN-vpn", version, rules=by_syn))
+
+
+@pytest.mark.parametrize("members", [SETS, BY_RULES], ids=["sets", "rules"])
+def test_a_ruleset_that_observes_has_nothing_that_drops(members: Members) -> None:
+    rules = replace(LISTED, mode=Mode.OBSERVE, via=frozenset(Via))
+    for version in (4, 6):
+        text = ruleset.iptables_text(rules, version, members)
+        assert "DROP" not in text
+        assert "notrack" not in text
+        assert "GKEEPER-OUT-ssh " not in "".join(chain(names.OUT, version, rules=rules))
+        for line in text.splitlines():
+            assert "NFQUEUE" not in line or line.endswith("--queue-bypass")
 
 
 def test_jumps_that_are_there_already_are_replaced_in_the_same_step() -> None:
-    jumps = "-A INPUT -j GATEKEEPER-IN\n-A INPUT -s 10.0.0.1 -g GATEKEEPER-IN\n"
+    jumps = "-A INPUT -j GKEEPER-IN\n-A INPUT -s 10.0.0.1 -g GKEEPER-IN\n"
     saved = f"*mangle\n:INPUT ACCEPT [0:0]\n{jumps}-A INPUT -j THEIRS\n"
-    stale = {"mangle": ruleset.foreign_jumps(saved)}
-    assert stale == {"mangle": ["INPUT -j GATEKEEPER-IN", "INPUT -s 10.0.0.1 -g GATEKEEPER-IN"]}
-    mangle = ruleset.iptables_text(RULES, 4, stale).split("*mangle\n")[1]
-    assert "-D INPUT -j GATEKEEPER-IN\n-D INPUT -s 10.0.0.1 -g GATEKEEPER-IN\n-I INPUT 1 -j GATEKEEPER-IN\n" in mangle
+    mangle = ruleset.iptables_text(RULES, 4, SETS, {"mangle": saved}).split("*mangle\n")[1]
+    assert "-D INPUT -j GKEEPER-IN\n-D INPUT -s 10.0.0.1 -g GKEEPER-IN\n-I INPUT 1 -j GKEEPER-IN\n" in mangle
     assert mangle.count("COMMIT") == 1
 
 
-def test_removal_names_only_what_is_ours() -> None:
-    saved = (
-        "*mangle\n:INPUT ACCEPT [0:0]\n:GATEKEEPER-IN - [0:0]\n:GATEKEEPER-PASS - [0:0]\n:THEIRS - [0:0]\n"
-        "-A INPUT -j GATEKEEPER-IN\n-A INPUT -j THEIRS\n-A GATEKEEPER-IN -g GATEKEEPER-PASS\nCOMMIT\n"
-    )
-    assert ruleset.removal_text({"mangle": saved, "raw": "*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"}) == (
-        "*mangle\n-D INPUT -j GATEKEEPER-IN\n-F GATEKEEPER-IN\n-F GATEKEEPER-PASS\n"
-        "-X GATEKEEPER-IN\n-X GATEKEEPER-PASS\nCOMMIT\n"
-    )
+def test_chains_that_are_not_needed_any_more_go_in_the_same_step() -> None:
+    saved = "*mangle\n:INPUT ACCEPT [0:0]\n:GKEEPER-IN - [0:0]\n:GKEEPER-IN-old - [0:0]\n:THEIRS - [0:0]\nCOMMIT\n"
+    mangle = ruleset.iptables_text(RULES, 4, SETS, {"mangle": saved}).split("*mangle\n")[1]
+    assert "-F GKEEPER-IN-old\n-X GKEEPER-IN-old\n" in mangle
+    assert "-F GKEEPER-IN\n" not in mangle
+    assert "THEIRS" not in mangle
 
 
-def test_members_are_replaced_in_one_step_with_the_time_they_have_left() -> None:
-    members = {"ssh": {ip_network("192.0.2.7"): 60, ip_network("2001:db8::/64"): None}}
-    assert ruleset.replace_members_text(members) == (
-        "create gatekeeper-t4-ssh hash:net family inet hashsize 1024 maxelem 1048576 timeout 0 -exist\n"
-        "flush gatekeeper-t4-ssh\n"
-        "add gatekeeper-t4-ssh 192.0.2.7/32 timeout 60\n"
-        "swap gatekeeper-t4-ssh gatekeeper-4-ssh\n"
-        "destroy gatekeeper-t4-ssh\n"
-        "create gatekeeper-t6-ssh hash:net family inet6 hashsize 1024 maxelem 1048576 timeout 0 -exist\n"
-        "flush gatekeeper-t6-ssh\n"
-        "add gatekeeper-t6-ssh 2001:db8::/64 timeout 0\n"
-        "swap gatekeeper-t6-ssh gatekeeper-6-ssh\n"
-        "destroy gatekeeper-t6-ssh\n"
-    )
-
-
-def test_no_name_is_longer_than_an_ipset_may_have() -> None:
+def test_no_chain_has_a_longer_name_than_the_kernel_takes() -> None:
     longest = "a" * 16
-    assert len(names.fresh_set_name(longest, 6)) <= 31
-
-
-@pytest.mark.parametrize(("seconds", "timeout"), [(None, 0), (0, 1), (1, 1), (3600, 3600), (10**9, 2_147_483)])
-def test_kernel_timeouts(seconds: int | None, timeout: int) -> None:
-    """Nothing becomes 0 by accident: that would be a grant for ever."""
-    assert ruleset.kernel_timeout(seconds) == timeout
+    for name in (names.in_chain, names.out_chain, names.from_chain, names.to_chain):
+        assert len(name(longest)) <= 28

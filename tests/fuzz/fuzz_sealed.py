@@ -35,6 +35,7 @@ with instrumented:
         Client,
         Datagram,
         Decision,
+        Ports,
         Reason,
         Revoke,
         Rules,
@@ -55,9 +56,9 @@ SERVER, SENDER = keys.public_of(SERVER_PRIVATE), keys.public_of(CLIENT_PRIVATE)
 TAG_KEY = wire.tag_key(keys.exchange(CLIENT_PRIVATE, SERVER))
 SEALER = wire.Sealer(CLIENT_PRIVATE, SERVER)
 SERVICES = {
-    "ssh": Service("ssh", Transport.TCP, 22, 3600, 86400),
-    "web": Service("web", Transport.TCP, 443, None),
-    "db": Service("db", Transport.TCP, 5432, None),
+    "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600, 86400),
+    "web": Service("web", (Ports(Transport.TCP, 443),), None),
+    "db": Service("db", (Ports(Transport.TCP, 5432),), None),
 }
 RULES = Rules(
     SERVICES,

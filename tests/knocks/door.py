@@ -10,7 +10,7 @@ from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.knocks.sealed import SealedKnocks
-from gatekeeper.model import Client, Datagram, Decision, Floor, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Client, Datagram, Decision, Floor, Ports, Reason, Rules, ServerKey, Service, Transport
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from tests.vectors.sealed import make
@@ -19,9 +19,9 @@ NOW = 1_800_000_000.0
 SECOND = 10**9
 HOME, AWAY = "192.0.2.7", "198.51.100.66"
 SERVICES = {
-    "ssh": Service("ssh", Transport.TCP, 22, 3600, 86400),
-    "web": Service("web", Transport.TCP, 443, 600),
-    "db": Service("db", Transport.TCP, 5432, None),
+    "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600, 86400),
+    "web": Service("web", (Ports(Transport.TCP, 443),), 600),
+    "db": Service("db", (Ports(Transport.TCP, 5432),), None),
 }
 DESK = Client(name="desk", services=("db",), keys=(keys.public_of(bytes(range(0x80, 0xA0))),))
 

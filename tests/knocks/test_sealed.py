@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
-from gatekeeper.gate import Gate, _seconds
+from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled, sealed
-from gatekeeper.model import Admit, Client, Knock, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Admit, Client, Knock, Ports, Reason, Rules, ServerKey, Service, Transport
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake
@@ -59,8 +60,8 @@ HOUR, DAY = 3600, 86400
 def test_a_knock_opens_for_what_it_asks_and_no_longer_than_the_rules_allow(
     service_ttl: int | None, max_ttl: int | None, client_ttl: int | None, asked: int | None, expected: int | None
 ) -> None:
-    service = Service("ssh", Transport.TCP, 22, service_ttl, max_ttl)
-    assert _seconds(service, Client(name="laptop", services=("ssh",), ttl=client_ttl), asked) == expected
+    service = Service("ssh", (Ports(Transport.TCP, 22),), service_ttl, max_ttl)
+    assert terms.seconds(service, Client(name="laptop", services=("ssh",), ttl=client_ttl), asked) == expected
 
 
 @pytest.mark.parametrize("ttl", [0, 1, 59, 61, wire.FOREVER - 1, wire.FOREVER])

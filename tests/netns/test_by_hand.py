@@ -122,7 +122,12 @@ def test_status_tells_grants_services_and_counters(site: Site, version: int) -> 
     wait_until(lambda: {"opened", "unknown-key"} <= site.status()["counters"].keys())
     found = site.status()
     assert (found["running"], found["pid"]) == (True, running.process.pid)
-    assert found["kernel"] == {"ruleset": True, "members": {"ssh": 1, "web": 0, "echo": 1}}
+    assert found["kernel"] == {
+        "ruleset": True,
+        "observes": False,
+        "backend": "ipset",
+        "members": {"ssh": 1, "web": 0, "echo": 1},
+    }
     sources = {(grant["source"], grant["service"], grant["client"]) for grant in found["grants"]}
     assert sources == {(CLIENT[version], "ssh", "laptop"), (CLIENT[version], "echo", "laptop")}
     text = site.ok("status")
@@ -158,10 +163,10 @@ def test_flush_removes_all_of_ours_and_nothing_else(site: Site, variant: str) ->
     site.knock(b"open_sesame", 4)
     wait_until(lambda: site.connect(4) == "open")
     loaded = _everything(site)
-    assert "GATEKEEPER-IN" in loaded
+    assert "GKEEPER-IN" in loaded
     done = site.command("flush")
     assert done.returncode == 0, done.stderr
-    assert f"removed iptables ({variant}): chain -t mangle GATEKEEPER-IN" in done.stdout
+    assert f"removed iptables ({variant}): chain -t mangle GKEEPER-IN" in done.stdout
     assert "removed ipset: set gatekeeper-6-ssh" in done.stdout
     assert "its ports are open to all now" in done.stderr
     after = _everything(site)
@@ -189,7 +194,7 @@ def test_a_change_of_variant_leaves_rules_in_one_only(site: Site) -> None:
     for variant, other in (("nft", "legacy"), ("legacy", "nft"), ("nft", "legacy")):
         site.write_rules(rules + f"firewall: {{variant: {variant}}}\n")
         running = site.run()
-        assert "GATEKEEPER-IN" in site.shell(f"iptables-{variant}-save")
+        assert "GKEEPER-IN" in site.shell(f"iptables-{variant}-save")
         assert "GATEKEEPER" not in site.shell(f"iptables-{other}-save")
         assert "GATEKEEPER" not in site.shell(f"ip6tables-{other}-save")
         site.knock(b"open_sesame", 4)
@@ -203,8 +208,8 @@ def test_restarts_do_not_pile_up_jumps(site: Site) -> None:
     for _ in range(3):
         site.run().stop()
     saved = site.shell("iptables-save")
-    assert saved.count("-j GATEKEEPER-IN") == 1
-    assert saved.count("-j GATEKEEPER-RAW") == 1
+    assert saved.count("-j GKEEPER-IN") == 1
+    assert saved.count("-j GKEEPER-RAW") == 1
 
 
 def test_ruleset_prints_what_run_loads(site: Site) -> None:

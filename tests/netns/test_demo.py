@@ -63,7 +63,7 @@ def test_the_demo_shows_everything_going_as_it_should() -> None:
     assert "the stream is cut after" in done.stdout
     assert done.stdout.count("no port is open") == 2
     assert "Name: gatekeeper-4-ssh" in done.stdout
-    assert "-A GATEKEEPER-IN" in done.stdout
+    assert "-A GKEEPER-IN" in done.stdout
     assert done.stdout.rstrip().endswith("all went as it should")
 
 

@@ -80,7 +80,7 @@ clients:
 def test_a_good_file_is_read_as_it_is_meant() -> None:
     found, warnings = parse(GOOD)
     assert warnings == []
-    assert (found.knock_port, found.skew, found.acknowledge) == (4000, 90, True)
+    assert (found.knock_ports, found.skew, found.acknowledge) == ((4000,), 90, True)
     assert found.server_keys == (
         ServerKey(SERVER),
         ServerKey(OLD, datetime(2027, 2, 1, tzinfo=UTC).timestamp()),

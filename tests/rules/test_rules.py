@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper import rules
-from gatekeeper.model import Client, Established, FirewallSettings, Rules, Service, Transport
+from gatekeeper.model import Client, Established, FirewallSettings, Ports, Rules, Service, Transport
 from gatekeeper.problems import Problem, RulesError
 
 EXAMPLES = Path(__file__).parent.parent.parent / "rules"
@@ -53,9 +53,9 @@ def test_a_good_file_is_read_as_it_is_meant() -> None:
     found, warnings = parse(GOOD)
     assert found == Rules(
         services={
-            "ssh": Service("ssh", Transport.TCP, 22, 3600, 12 * 3600),
-            "web": Service("web", Transport.TCP, 443, 3600, None, Established.CUT),
-            "vpn": Service("vpn", Transport.UDP, 51820, None, None, Established.CUT),
+            "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600, 12 * 3600),
+            "web": Service("web", (Ports(Transport.TCP, 443),), 3600, None, Established.CUT),
+            "vpn": Service("vpn", (Ports(Transport.UDP, 51820),), None, None, Established.CUT),
         },
         clients={
             "laptop": Client(
@@ -66,7 +66,7 @@ def test_a_good_file_is_read_as_it_is_meant() -> None:
             ),
             "desk": Client(name="desk", services=("web",), open_key=b"a key with spaces, 'quotes'"),
         },
-        knock_port=4000,
+        knock_ports=(4000,),
         firewall=FirewallSettings("legacy", 7, 0x40),
     )
     assert warnings == []
@@ -74,8 +74,8 @@ def test_a_good_file_is_read_as_it_is_meant() -> None:
 
 def test_defaults() -> None:
     found, _ = parse("services: {ssh: {port: tcp/22}}")
-    assert found.services["ssh"] == Service("ssh", Transport.TCP, 22, 3600)
-    assert (found.knock_port, found.firewall) == (62201, FirewallSettings())
+    assert found.services["ssh"] == Service("ssh", (Ports(Transport.TCP, 22),), 3600)
+    assert (found.knock_ports, found.firewall) == ((62201,), FirewallSettings())
     capped, _ = parse("services: {ssh: {port: tcp/22, max_ttl: 10m}}")
     assert capped.services["ssh"].ttl == 600
 
@@ -97,7 +97,7 @@ BAD = [
     ("services: {ssh: {port: 22/tcp}}", "1:24", '"22/tcp" is not a port', "did you mean tcp/22?"),
     ("services: {ssh: {port: tcp/0}}", "1:24", "port 0 is out of range", "1 to 65535"),
     ("services: {ssh: {port: tcp/65536}}", "1:24", "port 65536 is out of range", "1 to 65535"),
-    ("services: {ssh: {port: [tcp/22]}}", "1:24", "port must be a word, not a list", None),
+    ("services: {ssh: {port: {tcp: 22}}}", "1:24", "port must be a word, not a mapping", None),
     ("services: {ssh: {ttl: 1h}}", "1:12", 'service "ssh" has no port', "add port"),
     ("services: {ssh: }", "1:12", 'service "ssh" has no port', "add port"),
     ("services: {ssh: tcp/22}", "1:17", 'service "ssh" must be a mapping', None),
@@ -114,7 +114,7 @@ BAD = [
     ('services: {"a b": {port: tcp/22}}', "1:12", '"a b" cannot be the name', "letters"),
     ("services: {abcdefghijklmnopq: {port: tcp/22}}", "1:12", "cannot be the name", "1 to 16"),
     (S + "knock: {port: tcp/62201}", "2:15", "knocks come by udp", "udp/62201"),
-    ("services: {x: {port: udp/62201}}", "1:1", "the knock port udp/62201 is the port of service", None),
+    ("services: {x: {port: udp/62201}}", "1:1", "the knock port udp/62201 is a port of service", None),
     (S + "clients: {a: {open: k, services: [shh]}}", "2:35", 'there is no service "shh"', 'did you mean "ssh"?'),
     (S + "clients: {a: {open: k}}", "2:11", 'client "a" has no services', "add services"),
     (S + "clients: {a: {open: k, services: []}}", "2:34", 'client "a" has no services', "at least one"),
@@ -238,7 +238,8 @@ def test_the_examples_are_good_once_their_key_files_are_there(path: Path) -> Non
 
 def test_the_first_example_runs_as_it_is_and_can_lock_nobody_out() -> None:
     found, _ = rules.load(EXAMPLES / "rules.yaml")
-    assert {service.port for service in found.services.values()}.isdisjoint({22, 80, 443})
+    ports = {ports.first for service in found.services.values() for ports in service.ports}
+    assert ports.isdisjoint({22, 80, 443})
 
 
 def test_what_the_first_example_suggests_is_good_too() -> None:
@@ -246,7 +247,7 @@ def test_what_the_first_example_suggests_is_good_too() -> None:
     text = (EXAMPLES / "rules.yaml").read_text().split("and start `sudo gatekeeper run`:\n#\n")[1]
     block = "".join(line.removeprefix("# ").removeprefix("#") for line in text.splitlines(keepends=True))
     found, _ = rules.parse(block.encode(), file="x", read_key=lambda name: f"the key in {name}".encode())
-    assert found.services["ssh"].port == 22
+    assert found.services["ssh"].ports == (Ports(Transport.TCP, 22),)
     assert found.clients["laptop"].keys
     assert found.firewall == FirewallSettings()
 

@@ -13,7 +13,7 @@ from scapy.packet import Raw
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Client, Decision, Grant, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Admit, Client, Decision, Grant, Ports, Reason, Rules, ServerKey, Service, Transport
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.layer import SealedKnock, SealedPayload
@@ -27,7 +27,7 @@ SAID = {"ttl": 1800, "sent_at": int(NOW) * 10**9 + 42, "address": "::ffff:192.0.
 
 def inspect(raw: bytes, now: float = NOW) -> Decision:
     laptop = Client(name="laptop", services=("ssh",), keys=(make.CLIENT_PUBLIC,), open_key=b"open_sesame")
-    rules = Rules({"ssh": Service("ssh", Transport.TCP, 22, 3600)}, {"laptop": laptop})
+    rules = Rules({"ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600)}, {"laptop": laptop})
     replays = ReplayMemory()
     formats = enabled(rules, (ServerKey(make.SERVER),), now=now)
     return Gate(rules, formats, Allowlist(()), replays=replays).inspect(raw, now=now)

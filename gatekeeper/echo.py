@@ -1,0 +1,30 @@
+"""The data of an echo request, as what its sender meant to say. Pure.
+
+``ping -p HEX`` repeats a pattern of up to 16 bytes over the data, and writes a timestamp over the beginning: of
+16 bytes (iputils on 64 bits), 8 (BSD, macOS, 32 bits) or 4 (busybox). BSD's pattern begins behind the timestamp,
+that of iputils under it. Other tools (hping3, nping, our own client) send the data as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_TIMESTAMPS = (0, 4, 8, 16)
+_LONGEST_PATTERN = 16
+
+
+def readings(data: bytes) -> Iterator[bytes]:
+    """Yield what the data may say: all of it; and if it repeats itself behind a timestamp, what it repeats."""
+    yield data
+    clear = max(_TIMESTAMPS)
+    shown = data[clear:]
+    seen: set[bytes] = set()
+    for length in range(1, min(_LONGEST_PATTERN, len(shown)) + 1):
+        if shown[length:] != shown[:-length]:
+            continue
+        for begin in _TIMESTAMPS:
+            first = (begin - clear) % length
+            pattern = shown[first : first + length]
+            if len(pattern) == length and pattern not in seen:
+                seen.add(pattern)
+                yield pattern

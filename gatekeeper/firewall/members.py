@@ -1,0 +1,100 @@
+"""The two ways to write, in iptables' language, that a source is granted: members of sets, or a rule for each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gatekeeper.firewall.names import PASS, from_chain, in_chain, out_chain, set_name, to_chain
+from gatekeeper.networks import Source
+
+_FLAG = {"src": "-s", "dst": "-d"}
+
+
+class Members(Protocol):
+    """One of the two ways."""
+
+    def within(self, networks: Sequence[Source], name: str, side: str) -> Iterator[str]:
+        """Match what comes from (``src``) or goes to (``dst``) any of some networks; ``name`` is that of their set."""
+
+    def chains(self, service: str) -> list[str]:
+        """Name the chains that it needs for a service, besides the service's own."""
+
+    def arriving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
+        """Write the end of a service's chain for what arrives: granted sources pass; ``end`` is for all others."""
+
+    def leaving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
+        """Write the end of a service's chain for what it sends."""
+
+
+class SetMembers:
+    """Backend ``ipset``: one look, whatever the number of grants."""
+
+    def within(self, networks: Sequence[Source], name: str, side: str) -> Iterator[str]:
+        """Match a set, if there is anything in it."""
+        if networks:
+            yield _member(name, side)
+
+    def chains(self, service: str) -> list[str]:  # noqa: ARG002
+        """Need none."""
+        return []
+
+    def arriving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
+        """Match the service's set."""
+        yield f"-A {in_chain(service)} {_member(set_name(service, version), 'src')} -g {PASS}"
+        yield from (f"-A {in_chain(service)} {rule}" for rule in end)
+
+    def leaving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
+        """Match the service's set."""
+        yield f"-A {out_chain(service)} {_member(set_name(service, version), 'dst')} -j RETURN"
+        yield from (f"-A {out_chain(service)} {rule}" for rule in end)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMembers:
+    """Backend ``rules``: a rule for each grant and direction, in chains that end as the service's own would."""
+
+    granted: Mapping[str, Sequence[Source]] = field(default_factory=dict)
+    """Sources by service."""
+
+    def within(self, networks: Sequence[Source], name: str, side: str) -> Iterator[str]:  # noqa: ARG002
+        """Match each of them."""
+        yield from (f"{_FLAG[side]} {source}" for source in networks)
+
+    def chains(self, service: str) -> list[str]:
+        """Need one for each direction."""
+        return [from_chain(service), to_chain(service)]
+
+    def arriving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
+        """Go to the chain of granted sources."""
+        yield f"-A {in_chain(service)} -g {from_chain(service)}"
+        yield from (f"-A {rule}" for rule in self._each(service, version, arriving_rule))
+        yield from (f"-A {from_chain(service)} {rule}" for rule in end)
+
+    def leaving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
+        """Go to the chain of granted destinations."""
+        yield f"-A {out_chain(service)} -g {to_chain(service)}"
+        yield from (f"-A {rule}" for rule in self._each(service, version, leaving_rule))
+        yield from (f"-A {to_chain(service)} {rule}" for rule in end)
+
+    def _each(self, service: str, version: int, rule: Rule) -> Iterator[str]:
+        sources = self.granted.get(service, ())
+        return (rule(service, source) for source in sources if source.version == version)
+
+
+Rule = Callable[[str, Source], str]
+
+
+def arriving_rule(service: str, source: Source) -> str:
+    """Write the rule (chain and what it says) that lets a source in."""
+    return f"{from_chain(service)} -s {source} -g {PASS}"
+
+
+def leaving_rule(service: str, source: Source) -> str:
+    """Write the rule that lets a service send to a source."""
+    return f"{to_chain(service)} -d {source} -j RETURN"
+
+
+def _member(name: str, side: str) -> str:
+    return f"-m set --match-set {name} {side}"

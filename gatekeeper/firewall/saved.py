@@ -1,0 +1,63 @@
+"""Reads what iptables-save prints: which chains are ours, who jumps to them, what is in them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+
+from gatekeeper.firewall.names import CHAIN_PREFIX, IN, from_chain
+from gatekeeper.networks import Source
+
+BYPASS = "--queue-bypass"
+"""What a ruleset that only observes has in its services' chains, and one that guards never has."""
+
+
+def our_chains(saved: str) -> list[str]:
+    """Name the chains of ours in the text of iptables-save."""
+    return [line[1:].split()[0] for line in saved.splitlines() if line.startswith(f":{CHAIN_PREFIX}")]
+
+
+def foreign_jumps(saved: str) -> list[str]:
+    """List the rules in the text of iptables-save, in chains that are not ours, that lead to ours."""
+    return [
+        line.removeprefix("-A ")
+        for line in saved.splitlines()
+        if line.startswith("-A ")
+        and not line.startswith(f"-A {CHAIN_PREFIX}")
+        and (f" -j {CHAIN_PREFIX}" in line or f" -g {CHAIN_PREFIX}" in line)
+    ]
+
+
+def removal_text(saved: Mapping[str, str]) -> str:
+    """Write what takes every chain of ours out of these tables (table -> its iptables-save text)."""
+    lines: list[str] = []
+    for table, text in saved.items():
+        chains = our_chains(text)
+        if chains:
+            lines.append(f"*{table}")
+            lines.extend(f"-D {rule}" for rule in foreign_jumps(text))
+            lines.extend(f"-F {chain}" for chain in chains)
+            lines.extend(f"-X {chain}" for chain in chains)
+            lines.append("COMMIT")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def granted(saved: str, chain: str) -> list[Source]:
+    """List the networks that a chain has a rule for, in their order, doubled ones twice (backend ``rules``)."""
+    found = []
+    for line in saved.splitlines():
+        words = line.split()
+        if words[:2] == ["-A", chain] and words[2] in {"-s", "-d"}:
+            found.append(ip_network(words[3]))
+    return found
+
+
+def has_member_chains(saved: str) -> bool:
+    """Whether grants are rules here, and not members of sets."""
+    return any(chain.startswith(from_chain("")) for chain in our_chains(saved))
+
+
+def observes(saved: str) -> bool:
+    """Whether these chains drop nothing."""
+    chains = (f"-A {IN}-", f"-A {from_chain('')}")
+    return any(line.startswith(chains) and BYPASS in line for line in saved.splitlines())

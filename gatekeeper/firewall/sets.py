@@ -1,0 +1,89 @@
+"""Grants and networks as the text that ``ipset restore`` reads. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from gatekeeper.firewall.names import IPSET_FAMILY, VERSIONS, always_set, fresh_set, never_set, set_name
+from gatekeeper.model import Rules
+from gatekeeper.networks import Source
+
+MAX_TIMEOUT = 2_147_483
+"""The longest timeout that an ipset takes, in seconds (ip_set_timeout.h: UINT_MAX / MSEC_PER_SEC / 2)."""
+_OPTIONS = "hashsize 1024 maxelem 1048576 timeout 0"
+
+
+def create_text(rules: Rules) -> str:
+    """Write what makes the sets where they are not there yet, and fills those of ``always`` and ``never``."""
+    members = [_create(set_name(name, version), version) for name in rules.services for version in VERSIONS]
+    networks = [
+        _replace(name, version, [f"{source} timeout 0" for source in sources])
+        for name, (version, sources) in _networks(rules).items()
+    ]
+    return "".join(members + networks)
+
+
+def names_of(rules: Rules) -> set[str]:
+    """Name all the sets that these rules need."""
+    return {set_name(name, version) for name in rules.services for version in VERSIONS} | set(_networks(rules))
+
+
+def replace_members_text(members: Mapping[str, Mapping[Source, int | None]]) -> str:
+    """Write what gives each service's set these members and no others, in one step a set.
+
+    The values are seconds left (``None``: no timeout).
+    """
+    return "".join(
+        _replace(
+            set_name(name, version),
+            version,
+            [
+                f"{source} timeout {kernel_timeout(timeout)}"
+                for source, timeout in sources.items()
+                if source.version == version
+            ],
+        )
+        for name, sources in members.items()
+        for version in VERSIONS
+    )
+
+
+def _networks(rules: Rules) -> dict[str, tuple[int, list[Source]]]:
+    found: dict[str, tuple[int, list[Source]]] = {}
+    for version in VERSIONS:
+        wanted = {never_set("", version): rules.never}
+        for service in rules.services.values():
+            wanted[always_set(service.name, version)] = service.always
+            wanted[never_set(service.name, version)] = service.never
+        for name, sources in wanted.items():
+            ours = [source for source in sources if source.version == version]
+            if ours:
+                found[name] = (version, list(_halved(ours)))
+    return found
+
+
+def _halved(sources: Iterable[Source]) -> Iterator[Source]:
+    """Write a network of everything as its halves: a hash:net holds no prefix of length 0."""
+    for source in sources:
+        if source.prefixlen == 0:
+            yield from source.subnets()
+        else:
+            yield source
+
+
+def _replace(name: str, version: int, entries: Iterable[str]) -> str:
+    fresh = fresh_set(name)
+    lines = [f"add {fresh} {entry} -exist\n" for entry in entries]
+    return (
+        f"{_create(name, version)}{_create(fresh, version)}flush {fresh}\n{''.join(lines)}"
+        f"swap {fresh} {name}\ndestroy {fresh}\n"
+    )
+
+
+def _create(name: str, version: int) -> str:
+    return f"create {name} hash:net family {IPSET_FAMILY[version]} {_OPTIONS} -exist\n"
+
+
+def kernel_timeout(seconds: int | None) -> int:
+    """Turn seconds left into an ipset timeout: 0 stands for "never", and the kernel has a longest one."""
+    return 0 if seconds is None else max(1, min(seconds, MAX_TIMEOUT))

@@ -1,0 +1,47 @@
+"""What is read in the output of iptables-save."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+from gatekeeper.firewall import ruleset, saved
+from gatekeeper.firewall.members import RuleMembers, SetMembers
+from gatekeeper.model import Mode, Ports, Rules, Service, Transport, Via
+
+RULES = Rules(
+    services={"ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600)}, clients={}, via=frozenset({Via.UDP, Via.ICMP})
+)
+SAVED = (
+    "*mangle\n:INPUT ACCEPT [0:0]\n:GKEEPER-IN - [0:0]\n:GKEEPER-PASS - [0:0]\n:THEIRS - [0:0]\n"
+    "-A INPUT -j GKEEPER-IN\n-A INPUT -s 10.0.0.1/32 -g GKEEPER-IN\n-A INPUT -j THEIRS\n"
+    "-A GKEEPER-IN -g GKEEPER-PASS\nCOMMIT\n"
+)
+
+
+def test_removal_names_only_what_is_ours() -> None:
+    assert saved.removal_text({"mangle": SAVED, "raw": "*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"}) == (
+        "*mangle\n-D INPUT -j GKEEPER-IN\n-D INPUT -s 10.0.0.1/32 -g GKEEPER-IN\n-F GKEEPER-IN\n-F GKEEPER-PASS\n"
+        "-X GKEEPER-IN\n-X GKEEPER-PASS\nCOMMIT\n"
+    )
+
+
+def test_whose_rules_jump_to_ours() -> None:
+    assert saved.foreign_jumps(SAVED) == ["INPUT -j GKEEPER-IN", "INPUT -s 10.0.0.1/32 -g GKEEPER-IN"]
+
+
+def test_granted_sources_are_read_back_as_they_were_written() -> None:
+    sources = [ip_network("192.0.2.7"), ip_network("192.0.2.0/24"), ip_network("192.0.2.7")]
+    text = ruleset.iptables_text(RULES, 4, RuleMembers({"ssh": sources}))
+    assert saved.granted(text, "GKEEPER-SRC-ssh") == sources
+    assert saved.granted(text, "GKEEPER-DST-ssh") == sources
+    assert saved.granted(text, "GKEEPER-SRC-web") == []
+
+
+def test_how_grants_are_kept_and_whether_anything_is_dropped_can_be_told() -> None:
+    for members in (SetMembers(), RuleMembers()):
+        guards = ruleset.iptables_text(RULES, 4, members)
+        observes = ruleset.iptables_text(replace(RULES, mode=Mode.OBSERVE), 4, members)
+        assert not saved.observes(guards), "that echo requests bypass the queue is something else"
+        assert saved.observes(observes)
+        assert saved.has_member_chains(guards) is isinstance(members, RuleMembers)
