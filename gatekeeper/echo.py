@@ -1,8 +1,8 @@
 """The data of an echo request, as what its sender meant to say. Pure.
 
-``ping -p HEX`` repeats a pattern of up to 16 bytes over the data, and writes a timestamp over the beginning: of
-16 bytes (iputils on 64 bits), 8 (BSD, macOS, 32 bits) or 4 (busybox). BSD's pattern begins behind the timestamp,
-that of iputils under it. Other tools (hping3, nping, our own client) send the data as it is.
+``ping -p HEX`` repeats a pattern of up to 16 bytes over the data, as often as it fits whole, and writes a timestamp
+over the beginning: of 16 bytes (iputils on 64 bits), 8 (BSD, macOS, 32 bits) or 4 (busybox). BSD's pattern begins
+behind the timestamp, that of iputils under it. Other tools (hping3, nping, our own client) send the data as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def readings(data: bytes) -> Iterator[bytes]:
     shown = data[clear:]
     seen: set[bytes] = set()
     for length in range(1, min(_LONGEST_PATTERN, len(shown)) + 1):
-        if shown[length:] != shown[:-length]:
+        sure = len(shown) - length + 1  # behind it, a piece that was too short for a whole pattern
+        if shown[length:sure] != shown[: max(0, sure - length)]:
             continue
         for begin in _TIMESTAMPS:
             first = (begin - clear) % length

@@ -16,8 +16,8 @@ import time
 from collections import OrderedDict
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.packet import TCP, UDP
-from gatekeeper.rejection import ICMP, ICMPV6, Rejection, rejection
+from gatekeeper.packet import ICMP, ICMPV6, TCP, UDP
+from gatekeeper.rejection import Rejection, rejection
 
 RESETS_PER_SECOND = 500
 """TCP, both IP versions together. Linux knows no limit; but a flood that is answered is sent twice."""

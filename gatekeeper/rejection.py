@@ -3,8 +3,8 @@
 Pure. RFC 9293, 3.10.7.1 (state CLOSED); RFC 792 and RFC 4443 (port unreachable); RFC 1122, 3.2.2 (when to keep
 silent). ``rejection`` never raises, whatever the bytes, and what it says is what Linux would have sent, seen side
 by side on 6.18: the same bytes, the same type of service, the same length of the quoted packet. Two differences
-remain. Linux sends record route and timestamp options back (IPv4); and to IPv6 extension headers that it does not
-take it says so (parameter problem), where this is silent.
+remain: Linux sends record route and timestamp options back (IPv4); and where it does not take an IPv6 extension
+header, it may say so (parameter problem), which this does not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from gatekeeper.model import Reason
-from gatekeeper.packet import TCP, UDP, Header, triage
-
-ICMP, ICMPV6 = 1, 58
+from gatekeeper.packet import ICMP, ICMPV6, TCP, UDP, Header, triage
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
@@ -46,23 +44,18 @@ class Rejection(NamedTuple):
 def rejection(raw: bytes) -> Rejection | None:
     """Answer an IP packet that was dropped; ``None`` where a machine must not, or would not."""
     header = triage(raw)
-    if isinstance(header, Reason) or not (_is_one_host(header.source) and _is_one_host(header.destination)):
+    if isinstance(header, Reason) or header.protocol not in {TCP, UDP}:
         return None
-    start: int | None
+    if not (_is_one_host(header.source) and _is_one_host(header.destination)):
+        return None
     if len(header.source) == 4:
-        start, size = (raw[0] & 0x0F) * 4, _U16.unpack_from(raw, 2)[0]
-        traffic_class = raw[1]
+        size, traffic_class = _U16.unpack_from(raw, 2)[0], raw[1]
     else:
-        start, size = _behind_extensions(raw), 40 + _U16.unpack_from(raw, 4)[0]
-        traffic_class = (raw[0] & 0x0F) << 4 | raw[1] >> 4
-    if start is None or size > len(raw):
-        return None
-    segment = raw[start : header.end]
-    unchecked = header.protocol == UDP and segment[6:8] == b"\0\0"
-    if unchecked:
-        if len(header.source) == 16:  # RFC 768 allows it, RFC 8200, 8.1, does not
+        size, traffic_class = 40 + _U16.unpack_from(raw, 4)[0], (raw[0] & 0x0F) << 4 | raw[1] >> 4
+        if not _passes_extensions(raw, header.segment):
             return None
-    elif _sum(header.source + header.destination + _PSEUDO.pack(len(segment), header.protocol) + segment):
+    segment = raw[header.segment : header.end]
+    if size > len(raw) or not _is_intact(segment, header):
         return None
     if header.protocol == TCP:
         return _reset(segment, header, traffic_class)
@@ -100,6 +93,13 @@ def _unreachable(packet: bytes, header: Header, traffic_class: int) -> Rejection
     return Rejection(protocol, header.destination, header.source, traffic_class, message)
 
 
+def _is_intact(segment: bytes, header: Header) -> bool:
+    """Tell whether the checksum is right: the kernel would have looked at it before it looked for a socket."""
+    if header.protocol == UDP and segment[6:8] == b"\0\0":
+        return len(header.source) == 4  # RFC 768: none was made; RFC 8200, 8.1: not over IPv6
+    return _sum(header.source + header.destination + _PSEUDO.pack(len(segment), header.protocol) + segment) == 0
+
+
 def _is_one_host(address: bytes) -> bool:
     """Tell whether an address names one host out there, and not many, nobody or ourselves."""
     if len(address) == 4:
@@ -107,24 +107,24 @@ def _is_one_host(address: bytes) -> bool:
     return address[0] != 0xFF and not address.startswith(bytes(10))  # unspecified, loopback, IPv4 in disguise
 
 
-def _behind_extensions(raw: bytes) -> int | None:
-    """Find the transport header of an IPv6 packet that triage has read; ``None`` if Linux would stop before it."""
+def _passes_extensions(raw: bytes, segment: int) -> bool:
+    """Tell whether Linux would get past the IPv6 extension headers, which triage has read, to the transport's."""
     protocol, start = raw[6], 40
-    while protocol not in (TCP, UDP):
+    while start < segment:
         length = (raw[start + 1] + 1) * 8
         if protocol == _FRAGMENT:  # the only fragment there is: triage has seen to that
             length = 8
         elif protocol == _ROUTING:
             if raw[start + 3]:  # segments left: it is on its way to somebody else
-                return None
+                return False
         elif protocol == _DESTINATION or (protocol == _HOP_BY_HOP and start == 40):
             if not _may_be_skipped(raw[start + 2 : start + length]):
-                return None
+                return False
         else:
-            return None
+            return False
         protocol = raw[start]
         start += length
-    return start
+    return True
 
 
 def _may_be_skipped(options: bytes) -> bool:
