@@ -2,7 +2,8 @@
 
 By raw sockets, beside the verdict and never instead of it: whatever becomes of an answer, the packet stays dropped.
 Nothing is received; nothing blocks; nothing raises once the sockets are open. What cannot be sent, or is beyond the
-budget, is silence, as without ``refuse: reset``.
+budget, is silence, as without ``refuse: reset``. Linux would give the IPv6 resets to different ports different flow
+labels; these share one for each pair of addresses.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _TARGETS = 1024
 """How many targets a budget remembers; it forgets the one that was answered the longest ago."""
 
 _VERSIONS = ((4, socket.AF_INET, ICMP), (6, socket.AF_INET6, ICMPV6))
+_ROUNDING = 1e-6  # seconds, where sums of fractions miss what they should meet
 _ANSWERED_BY = {(4, TCP): TCP, (6, TCP): TCP, (4, UDP): ICMP, (6, UDP): ICMPV6}
 _NOWHERE = {4: "127.71.75.82", 6: "::1"}
 """What the sockets are bound to, so that the kernel does not even copy for them what arrives from outside. What they
@@ -136,12 +138,12 @@ class Budget:
 
     def is_spent(self, *, now: float) -> bool:
         """Tell whether nothing is left for anybody."""
-        return max(self._full, now) + self._token > now + self._tokens
+        return max(self._full, now) + self._token > now + self._tokens + _ROUNDING
 
     def take(self, target: bytes, *, now: float) -> bool:
         """Take one; ``False`` if nothing is left."""
         full_for = max(self._full_for.get(target, now), now) + self._each_token
-        if full_for > now + self._each_tokens or self.is_spent(now=now):
+        if full_for > now + self._each_tokens + _ROUNDING or self.is_spent(now=now):
             return False
         self._full = max(self._full, now) + self._token
         self._full_for[target] = full_for

@@ -17,7 +17,8 @@ from gatekeeper.packet import ICMP, ICMPV6, TCP, UDP, Header, triage
 
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
-_PAD1 = 0
+_PAD1, _PADN = 0, 1
+_ROUTES = frozenset({3, 4})  # types of routing headers that Linux drops unless it is told to take part: RPL, segments
 _TCP = Struct("!HHIIBBHHH")  # ports, sequence, acknowledgement, offset, flags, window, checksum, urgent
 _U16 = Struct("!H")
 _PSEUDO = Struct("!II")  # length and protocol; IPv4's is shorter, but adds up to the same
@@ -115,7 +116,7 @@ def _passes_extensions(raw: bytes, segment: int) -> bool:
         if protocol == _FRAGMENT:  # the only fragment there is: triage has seen to that
             length = 8
         elif protocol == _ROUTING:
-            if raw[start + 3]:  # segments left: it is on its way to somebody else
+            if raw[start + 3] or raw[start + 2] in _ROUTES:  # on its way elsewhere, or dropped
                 return False
         elif protocol == _DESTINATION or (protocol == _HOP_BY_HOP and start == 40):
             if not _may_be_skipped(raw[start + 2 : start + length]):
@@ -128,14 +129,24 @@ def _passes_extensions(raw: bytes, segment: int) -> bool:
 
 
 def _may_be_skipped(options: bytes) -> bool:
-    """Tell whether whoever knows none of these options is to go on (RFC 8200, 4.2: their first two bits)."""
-    at = 0
-    while at + 1 < len(options):
+    """Tell whether whoever knows none of these options is to go on (RFC 8200, 4.2: their first two bits).
+
+    And whether they are sound: Linux takes padding only for what it is (RFC 4942, 2.1.9.5).
+    """
+    at = padding = 0
+    while at < len(options):
         kind = options[at]
-        if kind & 0xC0:
+        if kind == _PAD1:
+            length = 1
+        elif kind & 0xC0 or at + 1 == len(options):
             return False
-        at += 1 if kind == _PAD1 else 2 + options[at + 1]
-    return at == len(options) or options[at:] == b"\0"
+        else:
+            length = 2 + options[at + 1]
+        padding = padding + length if kind in {_PAD1, _PADN} else 0
+        if padding > 7 or (kind == _PADN and any(options[at + 2 : at + length])):
+            return False
+        at += length
+    return at == len(options)
 
 
 def _sum(data: bytes) -> int:
