@@ -29,6 +29,7 @@ from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, QueueError, UsageError
 from gatekeeper.firewall import backends, nfqueue
+from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.model import Mode, Outcome, Refuse, Rules, Via, show_ports
@@ -120,7 +121,8 @@ def _refuse(the_rules: Rules) -> Callable[[bytes], None] | None:
     if the_rules.refuse is Refuse.SILENT or the_rules.mode is Mode.OBSERVE:
         return None
     try:
-        return Refusals(mark=the_rules.firewall.mark).send
+        mark = the_rules.firewall.mark
+        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has).send
     except FirewallError as error:
         observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
         return None

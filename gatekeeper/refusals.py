@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.packet import ICMP, ICMPV6, TCP, UDP
@@ -45,15 +46,23 @@ _FILTER = struct.pack("=HBBI", 0x06, 0, 0, 0)
 """A packet filter (BPF) of one instruction: keep 0 bytes."""
 
 
+IsKept = Callable[[bytes, bytes, bytes], bool]
+"""Asked with a packet's source, destination (packed) and ports (as its header has them)."""
+
+
 class Refusals:
     """One raw socket for each protocol and IP version that this machine has."""
 
-    def __init__(self, *, mark: int) -> None:
+    def __init__(self, *, mark: int, is_kept: IsKept | None = None) -> None:
         """Open them; what they send has this mark, by which our ruleset lets it leave.
+
+        ``is_kept`` says of which connections a packet may be that outlive their grants. Such a packet is dropped when
+        connection tracking cannot place it (it came late, say), and a reset for it would end the connection.
 
         Raises:
             FirewallError: we may not.
         """
+        self._is_kept = is_kept
         self.sent = self.failed = self.withheld = 0
         """Answers that left, that the kernel refused, and that were beyond the budget."""
         icmp = {
@@ -91,9 +100,13 @@ class Refusals:
             self.withheld += 1
             return
         try:
+            if answer.protocol == TCP and self._is_kept is not None:
+                sender, receiver, ports = answer.destination, answer.source, answer.message
+                if self._is_kept(sender, receiver, ports[2:4] + ports[:2]):
+                    return
             self._send(answer)
             self.sent += 1
-        except (OSError, KeyError):  # no route, not our address (any more), no IPv6 here: silence
+        except (OSError, KeyError, FirewallError):  # no route, not our address (any more), no IPv6 here: silence
             self.failed += 1
 
     def _is_in_vain(self, raw: bytes, now: float) -> bool:

@@ -28,9 +28,22 @@ def udp(payload: bytes, *, version: int = 4, port: int = 62201, source: str | No
 
 
 def tcp(flags: int, *, version: int = 4, port: int = 22, source: str | None = None, payload: bytes = b"") -> bytes:
-    """Build a whole TCP packet (its checksum is nobody's business here)."""
-    header = struct.pack("!HHIIBBHHH", 40000, port, 1, 0, 0x50, flags, 64000, 0, 0)
-    return ip(version, 6, header + payload, source=source)
+    """Build a whole TCP packet with its checksum."""
+    src, dst = ip_address(source or CLIENT[version]).packed, ip_address(SERVER[version]).packed
+    fields = (40000, port, 1, 0, 0x50, flags, 64000)
+    segment = struct.pack("!HHIIBBHHH", *fields, 0, 0) + payload
+    checksum = _sum(src + dst + struct.pack("!II", len(segment), 6) + segment)
+    return ip(version, 6, struct.pack("!HHIIBBHHH", *fields, checksum, 0) + payload, source=source)
+
+
+def echo(data: bytes, *, version: int = 4, source: str | None = None, good: bool = True) -> bytes:
+    """Build an echo request with its checksum, right or wrong."""
+    src, dst = ip_address(source or CLIENT[version]).packed, ip_address(SERVER[version]).packed
+    kind, protocol = (8, 1) if version == 4 else (128, 58)
+    message = struct.pack("!BBHHH", kind, 0, 0, 7, 1) + data
+    pseudo = b"" if version == 4 else src + dst + struct.pack("!II", len(message), protocol)
+    checksum = _sum(pseudo + message)
+    return ip(version, protocol, message[:2] + struct.pack("!H", checksum ^ (not good)) + message[4:], source=source)
 
 
 SYN, ACK, RST, FIN = 0x02, 0x10, 0x04, 0x01

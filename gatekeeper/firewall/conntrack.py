@@ -22,15 +22,15 @@ from gatekeeper.firewall.netlink import (
     nested,
     netfilter_header,
 )
-from gatekeeper.model import Ports
+from gatekeeper.model import Ports, Transport
 from gatekeeper.networks import Address, Source
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_TUPLE_ORIG, _ID, _ZONE, _FILTER = 1, 12, 18, 25
+_TUPLE_ORIG, _MARK, _ID, _ZONE, _FILTER = 1, 8, 12, 18, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2  # inside _TUPLE_ORIG
 _SOURCE, _DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}  # inside _TUPLE_IP
-_NUMBER, _DESTINATION_PORT = 1, 3  # inside _TUPLE_PROTO
+_NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # inside _TUPLE_PROTO
 _ORIG_FLAGS = 1  # inside _FILTER
 _BY_SOURCE, _BY_NUMBER, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -60,6 +60,28 @@ def forget_flows(
                 if _matches(flow, ports, at, version, is_gone):
                     number += 1 if only_count else _delete(netlink, header, flow)
     return number
+
+
+class MarkedFlows:
+    """Whether a packet's addresses and ports are those of a TCP flow that bears our mark."""
+
+    def __init__(self, mark: int) -> None:
+        self._mark = mark
+        self._netlink = Netlink(NETFILTER)
+
+    def has(self, source: bytes, destination: bytes, ports: bytes) -> bool:
+        """Look one up, in some 10 us: packed addresses, and both ports as TCP's header has them."""
+        version = 4 if len(source) == 4 else 6
+        ip = nested(_TUPLE_IP, attribute(_SOURCE[version], source), attribute(_DESTINATION[version], destination))
+        numbers = nested(
+            _TUPLE_PROTO,
+            attribute(_NUMBER, bytes([Transport.TCP.number])),
+            attribute(_SOURCE_PORT, ports[:2]),
+            attribute(_DESTINATION_PORT, ports[2:4]),
+        )
+        answer = self._netlink.get(_GET, netfilter_header(_FAMILY[version]) + nested(_TUPLE_ORIG, ip, numbers))
+        flow = attributes(answer[NETFILTER_HEADER_SIZE:]) if answer is not None else {}
+        return bool(int.from_bytes(flow.get(_MARK, b"")) & self._mark)
 
 
 def _filter(ports: Ports, version: int, only: Source | None) -> bytes:

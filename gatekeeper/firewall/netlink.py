@@ -5,6 +5,7 @@ Why not a library: docs/architecture.md, "Dependencies". Sources: linux/netlink.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -59,6 +60,20 @@ class Netlink:
             FirewallError: the kernel refused; ``errno`` says why (ipset's own codes begin at 4096).
         """
         self._exchange(kind, REQUEST | ACK, body)
+
+    def get(self, kind: int, body: bytes) -> bytes | None:
+        """Ask for one thing; return the body of the answer, or ``None`` if it is not there.
+
+        Raises:
+            FirewallError: the kernel refused; ``errno`` says why.
+        """
+        try:
+            answers, _ = self._exchange(kind, REQUEST | ACK, body)
+        except FirewallError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        return answers[0] if answers else None
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Ask for all of something; return the bodies of the answers.

@@ -113,15 +113,15 @@ def second(site: Site) -> None:
         ip_in(site.server, "address", "add", network, "dev", "lo", *NODAD[version])
 
 
-def at(site: Site, version: int, address: str, *, namespace: str = "") -> str:
+def at(site: Site, address: str, *, namespace: str = "") -> str:
     return probe.connect(namespace or site.client, address, SSH, timeout=0.4).result
 
 
 @pytest.mark.usefixtures("second")
 def test_a_service_guards_only_the_addresses_that_it_names(site: Site, version: int) -> None:
     start(site, f"{{port: tcp/{SSH}, address: [{SERVER[4]}, '{SERVER[6]}']}}")
-    assert at(site, version, SERVER[version]) == "silent"
-    assert at(site, version, SECOND[version]) == "open"
+    assert at(site, SERVER[version]) == "silent"
+    assert at(site, SECOND[version]) == "open"
     opens(site, version)
     attempt, spared = probe.open_stream(site.client, SECOND[version], SSH, timeout=2)
     assert spared is not None, attempt
@@ -139,12 +139,12 @@ def test_two_services_may_guard_one_port_at_different_addresses(site: Site, vers
         f"{{port: tcp/{SSH}, address: {first}}}\n  other: {{port: tcp/{SSH}, address: {other}}}",
         "laptop: {open: open_sesame, services: [it]}\n  desk: {open: open_desk, services: [other]}",
     )
-    assert (at(site, version, SERVER[version]), at(site, version, SECOND[version])) == ("silent", "silent")
+    assert (at(site, SERVER[version]), at(site, SECOND[version])) == ("silent", "silent")
     site.knock(b"open_desk", version)
-    wait_until(lambda: at(site, version, SECOND[version]) == "open")
-    assert at(site, version, SERVER[version]) == "silent"
+    wait_until(lambda: at(site, SECOND[version]) == "open")
+    assert at(site, SERVER[version]) == "silent"
     opens(site, version)
-    assert at(site, version, SECOND[version], namespace=site.stranger) == "silent"
+    assert at(site, SECOND[version], namespace=site.stranger) == "silent"
 
 
 def test_a_service_guards_only_the_interfaces_that_it_names(site: Site, version: int) -> None:

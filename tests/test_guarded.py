@@ -1,0 +1,36 @@
+"""Which service guards what: by port, range and address."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from gatekeeper.guarded import Guarded
+from gatekeeper.model import Ports, Service, Transport
+
+HERE, THERE = ip_address("192.0.2.1"), ip_address("2001:db8::1")
+SERVICES = [
+    Service("ssh", (Ports(Transport.TCP, 22),), 60),
+    Service("many", (Ports(Transport.TCP, 6000, 6010), Ports(Transport.UDP, 6005)), 60),
+    Service("here", (Ports(Transport.TCP, 80),), 60, addresses=(HERE,)),
+    Service("there", (Ports(Transport.TCP, 80),), 60, addresses=(THERE,)),
+]
+
+
+def test_a_port_is_found_by_its_transport_its_number_and_its_address() -> None:
+    guarded = Guarded(SERVICES)
+    table = {
+        (6, 22, HERE): "ssh",
+        (6, 22, THERE): "ssh",
+        (17, 22, HERE): None,
+        (6, 5999, HERE): None,
+        (6, 6000, HERE): "many",
+        (6, 6010, THERE): "many",
+        (6, 6011, HERE): None,
+        (17, 6005, HERE): "many",
+        (6, 80, HERE): "here",
+        (6, 80, THERE): "there",
+        (6, 80, ip_address("192.0.2.2")): None,
+    }
+    for (protocol, port, address), expected in table.items():
+        found = guarded.by(protocol, port, address.packed)
+        assert (found.name if found else None) == expected, (protocol, port, address)
