@@ -12,6 +12,7 @@ from pathlib import Path
 from gatekeeper import duration, serverkeys
 from gatekeeper import rules as rules_file
 from gatekeeper.client.invite import Invite, check_client, check_host
+from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, backends
@@ -120,7 +121,7 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
     try:
         return Invite(
             host=check_host(host),
-            port=the_rules.knock_ports[0],
+            port=next(iter(the_rules.knock_ports), DEFAULT_PORT),
             client=check_client(name),
             server_key=serverkeys.current(the_rules, state_dir),
             services=tuple(_service(the_rules, one).name for one in named),

@@ -6,6 +6,7 @@ It listens on the knock port as a UDP socket, asks the same gate, and logs what 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -22,7 +23,7 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import UsageError
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Datagram, Rules, ServerKey, Service
+from gatekeeper.model import Datagram, Rules, ServerKey, Service, Via
 from gatekeeper.networks import Address, Source
 from gatekeeper.store.sqlite import SqliteStore
 
@@ -54,6 +55,7 @@ def run(rules_file: Path, state_dir: Path | None = None) -> None:
     """
     the_rules, problems = rules.load(rules_file)
     observe.warnings(problems)
+    _say_what_is_not_heard(the_rules)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         sockets = [stack.enter_context(one) for port in the_rules.knock_ports for one in _listen(port)]
@@ -86,6 +88,15 @@ def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket], k
             for form in formats:
                 form.renew(now=now)
             observer.changed("would-expire", enforcer.expire(now=now), now=now)
+
+
+def _say_what_is_not_heard(the_rules: Rules) -> None:
+    if Via.UDP not in the_rules.via:
+        hint = "add udp to `via:` of knock, for the trial"
+        raise UsageError("a dry run hears knocks by udp only, and these rules have none", hint)
+    others = sorted(way.value for way in the_rules.via - {Via.UDP})
+    if others:
+        observe.message(f"knocks by {', '.join(others)} are not heard in a dry run", level=logging.WARNING)
 
 
 def _receive(one: socket.socket, gate: Gate, enforcer: Enforcer, observer: observe.Observer) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gatekeeper import schedule
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
 from gatekeeper.model import BY_HAND, Admit, Client, Established, Grant, Ports, Revoke, Rules, Service, Stamp, Transport
@@ -330,3 +331,73 @@ def test_a_close_works_when_the_store_fails_after_its_commit(
     monkeypatch.setattr(store, "matching", fail)
     enforcer.carry_out([Revoke(HOME)], now=NOW)
     assert kernel.members == {}
+
+
+def test_a_mixed_service_is_cut_by_time_where_it_is_not_kept_and_whole_by_a_close(store: SqliteStore) -> None:
+    kernel = PortRecorder()
+    both = Service("both", (Ports(Transport.TCP, 53), Ports(Transport.UDP, 53)), 3600)
+    rules = replace(RULES, services={"both": both}, clients={"laptop": Client(name="laptop", services=("both",))})
+    enforcer = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
+    enforcer.carry_out([Admit((grant("both"),))], now=NOW)
+    enforcer.expire(now=NOW + 61)
+    assert kernel.ports == [(Ports(Transport.UDP, 53),)]
+    enforcer.carry_out([Revoke(HOME, "laptop", ("both",))], now=NOW + 62)
+    assert kernel.ports[1:] == [both.ports]
+
+
+class PortRecorder(Recorder):
+    """Remembers which ports were cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ports: list[tuple[Ports, ...]] = []
+
+    def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
+        self.ports.append(service.ports)
+        return super().cut(service, sources, spare=spare)
+
+
+WEDNESDAY = 1_795_564_800.0  # 2026-11-25 00:00 UTC
+
+
+@pytest.mark.parametrize("whose", ["client", "service"])
+def test_a_restart_gives_grants_the_hours_that_the_rules_have_now(
+    store: SqliteStore, kernel: Recorder, whose: str
+) -> None:
+    hours = (schedule.parse("Mon-Fri 08:00-18:00 UTC"),)
+    ssh, laptop = RULES.services["ssh"], RULES.clients["laptop"]
+    rules = (
+        replace(RULES, services={**RULES.services, "ssh": replace(ssh, hours=hours)})
+        if whose == "service"
+        else replace(RULES, clients={"laptop": replace(laptop, hours=hours)})
+    )
+    by_hand = ip_network("192.0.2.8")
+    store.commit([Admit((grant(end=None), grant(client=BY_HAND, end=None, source=by_hand)))], now=WEDNESDAY)
+    enforcer = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
+    enforcer.restore(now=WEDNESDAY + 17 * 3600)
+    assert kernel.members == {("ssh", HOME): 3600, ("ssh", by_hand): None}
+    Enforcer(rules, store, kernel, lock=contextlib.nullcontext).restore(now=WEDNESDAY + 19 * 3600)
+    assert kernel.members == {("ssh", by_hand): None}, "an administrator's hand knows no hours"
+
+
+def test_a_restart_ends_grants_that_are_wider_than_the_rules_have_them_now(
+    store: SqliteStore, kernel: Recorder
+) -> None:
+    wide = ip_network("192.0.2.0/24")
+    store.commit([Admit((grant(source=wide), grant(client=BY_HAND, source=wide)))], now=NOW)
+    enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
+    outcome = enforcer.restore(now=NOW)
+    assert outcome.ended == (grant(source=wide),)
+    assert kernel.members == {("ssh", wide): 60}
+
+
+def test_a_restart_ends_grants_of_those_who_are_never_let_in_also_what_was_given_by_hand(
+    store: SqliteStore, kernel: Recorder
+) -> None:
+    never = (ip_network("192.0.2.0/24"),)
+    rules = replace(RULES, services={"ssh": replace(RULES.services["ssh"], never=never)})
+    store.commit([Admit((grant(), grant(client=BY_HAND)))], now=NOW)
+    enforcer = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
+    assert len(enforcer.restore(now=NOW).ended) == 2
+    assert kernel.members == {}
+    assert kernel.cuts

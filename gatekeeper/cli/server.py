@@ -131,6 +131,7 @@ def _flush(options: argparse.Namespace) -> None:
 
 def _invite(options: argparse.Namespace) -> None:
     from gatekeeper import admin, rules
+    from gatekeeper.model import Via
 
     found, _ = rules.load(Path(options.rules))
     invite = str(admin.invite(found, Path(options.state_dir), options.name, options.service, options.host))
@@ -140,6 +141,9 @@ def _invite(options: argparse.Namespace) -> None:
 
         segno.make(invite, error="l").terminal(compact=True)
     print(f"on the device: gatekeeper join {shlex.quote(invite)}", file=sys.stderr)
+    if Via.UDP not in found.via:
+        ways = " or ".join(f"--via {way.value}" for way in sorted(found.via))
+        print(f"these rules take no knocks by udp: on the device, knock with {ways}", file=sys.stderr)
 
 
 def _reset_floor(options: argparse.Namespace) -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper import rules
-from gatekeeper.model import Client, Established, FirewallSettings, Ports, Rules, Service, Transport
+from gatekeeper import rules, schedule
+from gatekeeper.model import (
+    Client,
+    Established,
+    FirewallSettings,
+    Mode,
+    Ports,
+    Refuse,
+    Rules,
+    Service,
+    Transport,
+    Via,
+)
 from gatekeeper.problems import Problem, RulesError
 
 EXAMPLES = Path(__file__).parent.parent.parent / "rules"
@@ -136,6 +148,42 @@ BAD = [
     (S + "firewall: {queue: 65536}", "2:19", "out of range", "0 to 65535"),
     (S + "firewall: {queue: many}", "2:19", "must be a number", None),
     (S + "firewall: {variant: nftables}", "2:21", 'variant cannot be "nftables"', "auto, nft, legacy"),
+    ("services: {ssh: {port: []}}", "1:24", "port is empty", "name one"),
+    ("services: {ssh: {port: [tcp/22, 23]}}", "1:33", '"23" is not a port', "did you mean tcp/23?"),
+    ("services: {ssh: {port: tcp/30-20}}", "1:24", "tcp/30-20 runs backwards", "did you mean tcp/20-30?"),
+    ("services: {ssh: {port: tcp/1-65536}}", "1:24", "port 65536 is out of range", None),
+    ("services: {ssh: {port: [tcp/20-30, tcp/25]}}", "1:36", 'tcp/25 stands twice in service "ssh"', None),
+    ("services: {a: {port: tcp/20-30}, b: {port: [udp/25, tcp/30-40]}}", "1:34", '"b" and "a" both guard tcp/30', None),
+    ("services: {ssh: {port: tcp/22, interface: lo}}", "1:43", "loopback is never guarded", None),
+    ("services: {ssh: {port: tcp/22, interface: 'eth0 -j ACCEPT'}}", "1:43", "cannot be the name", "such as eth0"),
+    ("services: {ssh: {port: tcp/22, interface: -x}}", "1:43", "cannot be the name", "such as eth0"),
+    ("services: {ssh: {port: tcp/22, interface: eth0+x}}", "1:43", "cannot be the name", "eth+"),
+    ("services: {ssh: {port: tcp/22, interface: abcdefghijklmnop}}", "1:43", "cannot be the name", None),
+    ("services: {ssh: {port: tcp/22, interface: []}}", "1:43", "interface is empty", "take the line out"),
+    ("services: {ssh: {port: tcp/22, address: 192.0.2.0/24}}", "1:41", '"192.0.2.0/24" is not an address', None),
+    ("services: {ssh: {port: tcp/22, address: 0.0.0.0}}", "1:41", "0.0.0.0 is no address", "take the line out"),
+    ("services: {ssh: {port: tcp/22, always: 10.0.0.0/8}}", "1:40", "must be a list", "[10.0.0.0/8]"),
+    ("services: {ssh: {port: tcp/22, always: [0.0.0.0/0]}}", "1:40", "that is everybody", "take the service out"),
+    ("services: {ssh: {port: tcp/22, never: [nobody]}}", "1:40", "neither an address nor a network", None),
+    ("services: {ssh: {port: tcp/22, when: 8-18}}", "1:38", "when: ", "Mon-Fri 08:00-18:00 Europe/Berlin"),
+    ("services: {ssh: {port: tcp/22, when: [Mon UTC, Tue Nowhere/City]}}", "1:48", "when: ", None),
+    ("always: ['::/0']\n" + S, "1:9", "that is everybody", None),
+    ("mode: watch\n" + S, "1:7", 'mode cannot be "watch"', "guard, observe"),
+    ("refuse: rst\n" + S, "1:9", 'refuse cannot be "rst"', "reset"),
+    (S + "knock: {via: [udp, tcp]}", "2:20", 'via cannot be "tcp"', "udp"),
+    (S + "knock: {via: []}", "2:14", "via is empty", "take the line out"),
+    (S + "knock: {via: icmp, port: udp/4000}", "2:20", "knock ports are for udp", "add udp to via"),
+    ("services: {x: {port: udp/53}}\nknock: {via: syn}", "2:14", "a SYN goes to a protected tcp port", "take syn out"),
+    (S + "knock: {port: [udp/1, udp/1]}", "2:23", "udp/1 stands twice", None),
+    (S + "knock: {port: udp/1-9}", "2:15", "one by one", None),
+    (S + "knock: {port: [" + ", ".join(f"udp/{n}" for n in range(1, 18)) + "]}", "2:15", "there are 17", "16 at most"),
+    ("services: {x: {port: udp/1-100}}\nknock: {port: [udp/4000, udp/99]}", "2:15", "udp/99 is a port of", None),
+    (S + "clients: {a: {open: k, services: [ssh], prefix: 24}}", "2:49", "prefix of client", None),
+    (S + "clients: {a: {open: k, services: [ssh], prefix: {ipv4: 8}}}", "2:56", "ipv4 8 is out of range", "16 to 32"),
+    (S + "clients: {a: {open: k, services: [ssh], prefix: {ipv6: 24}}}", "2:56", "out of range", "32 to 128"),
+    (S + "clients: {a: {open: k, services: [ssh], prefix: }}", "2:41", "is empty", "{ipv4: 24, ipv6: 56}"),
+    (S + "clients: {a: {open: k, services: [ssh], when: Mon}}", "2:47", "when: ", "Mon-Fri"),
+    (S + "firewall: {backend: nft}", "2:21", 'backend cannot be "nft"', "auto, ipset, rules"),
     ("", "1:1", "the file is empty", "example"),
     ("# nothing\n", "1:1", "the file is empty", None),
     ("just words", "1:1", "the file must be a mapping", None),
@@ -199,6 +247,76 @@ def test_what_is_unwise_is_a_warning() -> None:
     assert str(warning) == 'rules.yaml:2:21: warning: open of client "a" is easy to guess'
     _, warnings = parse(S)
     assert [warning.message for warning in warnings] == ["no clients"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("services: {ssh: {port: tcp/22, address: 192.0.2.1}}", 'service "ssh" is not guarded over IPv6'),
+        ("services: {ssh: {port: tcp/22, address: ['2001:db8::1']}}", 'service "ssh" is not guarded over IPv4'),
+        ("services: {x: {port: tcp/1024-65535}}", "tcp/1024-65535 has ports that Linux takes for outgoing connections"),
+        (S + "always: [192.0.2.7]\nnever: [192.0.2.0/24]", "192.0.2.7/32 lies in never:, which goes before always:"),
+        (
+            "services: {ssh: {port: tcp/22, always: [192.0.2.7]}}\nnever: [192.0.2.0/24]",
+            "192.0.2.7/32 lies in never:, which goes before always:",
+        ),
+        (S + "mode: observe", "mode: observe drops nothing"),
+        (S + "knock: {via: icmp, acknowledge: true}", "only knocks by udp are answered"),
+    ],
+)
+def test_what_is_odd_is_a_warning(text: str, message: str) -> None:
+    _, warnings = parse(text)
+    assert message in [warning.message for warning in warnings]
+
+
+def test_all_that_can_be_said_of_services_is_read() -> None:
+    found, _ = parse("""
+mode: observe
+refuse: reset
+always: [10.0.0.0/8]
+never: ['::ffff:203.0.113.0/120']
+services:
+  web:
+    port: [tcp/80, tcp/443, udp/443]
+    interface: eth0
+    address: [192.0.2.1, '2001:db8::1']
+    always: [192.0.2.7]
+    never: ['2001:db8:bad::/48']
+    when: [Mon-Fri 08:00-18:00 Europe/Berlin, Sat UTC]
+  x11: {port: tcp/6000-6010, interface: [eth1, wg+]}
+clients:
+  phone:
+    open: 0123456789abcdef0
+    services: [web]
+    prefix: {ipv4: 24}
+    when: Sun UTC
+knock: {port: [udp/62201, udp/4443], via: [udp, icmp, syn]}
+firewall: {backend: rules}
+""")
+    hours = tuple(map(schedule.parse, ("Mon-Fri 08:00-18:00 Europe/Berlin", "Sat UTC")))
+    never = ip_network("203.0.113.0/24")
+    assert found.services["web"] == Service(
+        "web",
+        (Ports(Transport.TCP, 80), Ports(Transport.TCP, 443), Ports(Transport.UDP, 443)),
+        3600,
+        addresses=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+        interfaces=("eth0",),
+        always=(ip_network("10.0.0.0/8"), ip_network("192.0.2.7")),
+        never=(never, ip_network("2001:db8:bad::/48")),
+        hours=hours,
+    )
+    assert found.services["x11"].ports == (Ports(Transport.TCP, 6000, 6010),)
+    assert found.services["x11"].interfaces == ("eth1", "wg+")
+    assert (found.mode, found.refuse, found.never) == (Mode.OBSERVE, Refuse.RESET, (never,))
+    assert (found.knock_ports, found.via) == ((62201, 4443), frozenset(Via))
+    assert found.firewall.backend == "rules"
+    phone = found.clients["phone"]
+    assert (phone.prefixes, phone.hours) == ((24, 128), (schedule.parse("Sun UTC"),))
+
+
+def test_without_udp_there_is_no_knock_port() -> None:
+    found, _ = parse(S + "knock: {via: [icmp]}")
+    assert (found.knock_ports, found.via) == ((), frozenset({Via.ICMP}))
 
 
 # -- files
