@@ -51,7 +51,8 @@ def load_rules(rules: Rules) -> tools.Iptables:
     chosen = tools.choose(rules.firewall.variant)
     for version in tools.ip_versions():
         before = chosen.save(version)
-        granted = {name: saved.granted(before.get(TABLE, ""), from_chain(name)) for name in rules.services}
+        text = before.get(TABLE, "")
+        granted = {name: list(dict.fromkeys(saved.granted(text, from_chain(name)))) for name in rules.services}
         chosen.restore(version, ruleset.iptables_text(rules, version, RuleMembers(granted), before))
     _remove_others(chosen)
     if tools.find("ipset") is not None:

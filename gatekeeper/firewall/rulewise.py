@@ -1,7 +1,10 @@
 """The rules backend: one persistent iptables rule for each grant and direction, where there is no ipset.
 
-For containers and small routers. The cost of a packet grows with the number of grants, that of a change is two
-processes, and the kernel keeps no time: a grant ends when the daemon says so, or at its next start.
+For containers and small routers. The cost of a packet grows with the number of grants, a change takes a process or
+two, and the kernel keeps no time: a grant ends when the daemon says so, or at its next start.
+
+Opening must be fast, so it does not look first: a rule that another process has put there too is there twice then,
+and removing removes them all.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ class RulesBackend:
         self._rules = rules
         self._variant = variant
         self._cuts = cuts
+        self._put: set[tuple[str, Source]] = set()
+        """What we have put there and not removed. (Another process may have.)"""
 
     def close(self) -> None:
         """Let go of nothing."""
@@ -36,14 +41,18 @@ class RulesBackend:
         granted = RuleMembers({name: list(sources) for name, sources in members.items()})
         for version in tools.ip_versions():
             self._variant.restore(version, ruleset.members_text(self._rules, version, granted))
+        self._put = {(name, source) for name, sources in members.items() for source in sources}
 
     def put(self, service: str, source: Source, *, timeout: int | None) -> None:  # noqa: ARG002 (nobody here keeps time)
         """Let ``source`` in until it is removed."""
-        there = self._there(service, source)
-        self._change(source, [f"-I {rule}" for rule, number in there.items() if not number])
+        if (service, source) in self._put and self._is_there(service, source):
+            return
+        self._change(source, [f"-I {rule}" for rule in _rules(service, source)])
+        self._put.add((service, source))
 
     def remove(self, service: str, source: Source) -> None:
         """Let ``source`` in no longer. Without its chain, nobody is let in."""
+        self._put.discard((service, source))
         there = self._there(service, source)
         self._change(source, [f"-D {rule}" for rule, number in there.items() for _ in range(number)])
 
@@ -53,7 +62,12 @@ class RulesBackend:
 
     def count(self, service: str) -> int:
         """Count the sources of a service."""
-        return sum(len(saved.granted(self._saved(version), from_chain(service))) for version in tools.ip_versions())
+        return sum(
+            len(set(saved.granted(self._saved(version), from_chain(service)))) for version in tools.ip_versions()
+        )
+
+    def _is_there(self, service: str, source: Source) -> bool:
+        return all(self._there(service, source).values())
 
     def _there(self, service: str, source: Source) -> dict[str, int]:
         """Tell how often each rule of a grant is there."""
@@ -74,3 +88,7 @@ class RulesBackend:
             self._variant.restore(source.version, text)
         except FirewallError as error:
             raise FirewallError(f"the rules of {source} could not be changed: {error.message}", error.hint) from error
+
+
+def _rules(service: str, source: Source) -> list[str]:
+    return [arriving_rule(service, source), leaving_rule(service, source)]

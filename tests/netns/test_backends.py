@@ -175,6 +175,13 @@ def test_another_process_finds_what_is_loaded(
         assert site.connect(version) == "open"
         backend.remove("ssh", source(version))
         assert other.count("ssh") == 0
+        for one in (backend, other, backend):
+            one.put("ssh", source(version), timeout=60)
+        assert (backend.count("ssh"), other.count("ssh")) == (1, 1)
+        other.remove("ssh", source(version))
+        assert site.connect(version, timeout=0.3) == "silent", "what two have opened one can close"
+        backend.put("ssh", source(version), timeout=60)
+        assert site.connect(version) == "open", "what another has closed can be opened again"
 
 
 def test_one_backend_takes_the_place_of_the_other_and_nothing_stays(
