@@ -16,9 +16,10 @@ from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, backends
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Rules, Service, show_ports
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
+from gatekeeper.settings import Rules, Service, show_ports
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore
 

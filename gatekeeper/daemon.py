@@ -32,9 +32,10 @@ from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Mode, Outcome, Refuse, Rules, Via, show_ports
+from gatekeeper.model import Outcome
 from gatekeeper.packet import warm_up
 from gatekeeper.refusals import Refusals
+from gatekeeper.settings import Mode, Refuse, Rules, Via, show_ports
 from gatekeeper.store.lock import ChangeLock, RunLock
 from gatekeeper.store.sqlite import SqliteStore
 from gatekeeper.worker import Manners, Worker

@@ -23,8 +23,9 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import UsageError
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Datagram, Rules, ServerKey, Service, Via
+from gatekeeper.model import Datagram
 from gatekeeper.networks import Address, Source
+from gatekeeper.settings import Rules, ServerKey, Service, Via
 from gatekeeper.store.sqlite import SqliteStore
 
 _LONGEST = 65_535

@@ -19,10 +19,11 @@ from typing import Protocol
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import GatekeeperError, StoreError
-from gatekeeper.model import BY_HAND, Effect, Grant, Outcome, Revoke, Rules
+from gatekeeper.model import BY_HAND, Effect, Grant, Outcome, Revoke
 from gatekeeper.networks import Address, Source, lies_in
 from gatekeeper.protocols import Backend, Store
 from gatekeeper.replay import ReplayMemory
+from gatekeeper.settings import Rules
 
 _EXPIRE_AT_ONCE = 100
 

@@ -41,7 +41,6 @@ from gatekeeper.model import (
     Action,
     Admit,
     Answer,
-    Client,
     Datagram,
     Decision,
     Effect,
@@ -50,14 +49,12 @@ from gatekeeper.model import (
     Reason,
     Refusal,
     Revoke,
-    Rules,
-    Service,
     Verdict,
-    Via,
 )
 from gatekeeper.networks import Address, covers, host
 from gatekeeper.packet import ECHOES, TCP, UDP, Header, dissect, triage
 from gatekeeper.protocols import KnockFormat, Replays
+from gatekeeper.settings import Client, Rules, Service, Via
 
 _LONGEST_TTL = 0xFFFF_FFFE
 """Seconds: what an answer can say."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gatekeeper.model import Service
+from gatekeeper.settings import Service
 
 _Place = tuple[frozenset[bytes], Service]
 

@@ -1,4 +1,4 @@
-"""Every value that crosses from one room to another.
+"""Every value that crosses from one room to another, but for what the rules say (``settings.py``).
 
 Pure: values only. Times are Unix seconds (float), durations are whole seconds (int). ``None`` as a
 duration or a deadline means "until it is closed".
@@ -7,174 +7,14 @@ duration or a deadline means "until it is closed".
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gatekeeper.networks import Address, Source
-from gatekeeper.schedule import Hours
+from gatekeeper.settings import Via
 
 BY_HAND = "(admin)"
 """The client of a grant that an administrator gave; rules.yaml cannot name a client so."""
-
-
-class Transport(enum.StrEnum):
-    """A transport protocol, by the name that rules.yaml and iptables use."""
-
-    TCP = "tcp"
-    UDP = "udp"
-
-    @property
-    def number(self) -> int:
-        """The protocol's number (IANA)."""
-        return 6 if self is Transport.TCP else 17
-
-
-class Established(enum.StrEnum):
-    """What becomes of open connections when a grant ends by time (a close always cuts)."""
-
-    KEEP = "keep"
-    CUT = "cut"
-
-
-class Via(enum.StrEnum):
-    """How a knock may travel: as a datagram to a knock port, in an echo request, or in a SYN to a protected port."""
-
-    UDP = "udp"
-    ICMP = "icmp"
-    SYN = "syn"
-
-
-class Mode(enum.StrEnum):
-    """Whether strangers are kept out, or it is only said whom that would hit."""
-
-    GUARD = "guard"
-    OBSERVE = "observe"
-
-
-class Refuse(enum.StrEnum):
-    """What strangers hear of a protected port: nothing, or what a closed port would say."""
-
-    SILENT = "silent"
-    RESET = "reset"
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Ports of one transport, from ``first`` to ``last``."""
-
-    transport: Transport
-    first: int
-    last: int = 0
-    """0: ``first`` alone."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "last", self.last or self.first)
-
-    def __str__(self) -> str:
-        return f"{self.transport}/{self.first}" + (f"-{self.last}" if self.last > self.first else "")
-
-    def overlaps(self, other: Ports) -> bool:
-        """Whether a port is in both."""
-        return self.transport is other.transport and self.first <= other.last and other.first <= self.last
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """Protected ports. ``ttl`` and ``max_ttl`` in seconds; ``None`` is "until closed" and "no limit"."""
-
-    name: str
-    ports: tuple[Ports, ...]
-    ttl: int | None
-    max_ttl: int | None = None
-    established: Established = Established.KEEP
-    """Of TCP; UDP has no connections that could be kept."""
-    addresses: tuple[Address, ...] = ()
-    """This machine's addresses at which it is guarded; none named: at all."""
-    interfaces: tuple[str, ...] = ()
-    """Those by which it is guarded, as iptables names them; none named: all."""
-    always: tuple[Source, ...] = ()
-    """Who needs no knock."""
-    never: tuple[Source, ...] = ()
-    """Whom no knock lets in; goes before ``always``."""
-    hours: tuple[Hours, ...] = ()
-    """When knocks may open it; none named: at any time."""
-
-    def keeps(self, transport: Transport) -> bool:
-        """Whether open connections outlive a grant that ends by time."""
-        return transport is Transport.TCP and self.established is Established.KEEP
-
-    def has(self, transport: Transport) -> bool:
-        """Whether any of its ports is of a transport."""
-        return any(ports.transport is transport for ports in self.ports)
-
-    def fleeting(self) -> Service | None:
-        """Return the part of it whose connections are cut when a grant ends by time; ``None`` if there is none."""
-        ports = tuple(one for one in self.ports if not self.keeps(one.transport))
-        return replace(self, ports=ports) if ports else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
-    """A key holder: of X25519 keys, one for each device, or of plain keys (which stay out of ``repr``)."""
-
-    name: str
-    services: tuple[str, ...]
-    keys: tuple[bytes, ...] = ()
-    """Public keys, 32 bytes each."""
-    open_key: bytes | None = field(default=None, repr=False)
-    close_key: bytes | None = field(default=None, repr=False)
-    ttl: int | None = 0
-    """Seconds that its knocks open a service for; 0: as the service has it, ``None``: until closed."""
-    must_bind: bool = False
-    """Whether its knocks must name the address that they come from."""
-    for_others: bool = False
-    """Whether its knocks may name another address."""
-    sources: tuple[Source, ...] = ()
-    """Where its knocks may come from; none named: from anywhere."""
-    not_after: float | None = None
-    hours: tuple[Hours, ...] = ()
-    """When its knocks may open; none named: at any time."""
-    prefixes: tuple[int, int] = (32, 128)
-    """How wide its grants are, around the sender's address: prefix lengths for IPv4 and IPv6."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerKey:
-    """A private key of the server's (32 bytes), and when it stops being accepted (Unix seconds)."""
-
-    private: bytes = field(repr=False)
-    until: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FirewallSettings:
-    """Where gatekeeper hangs in the kernel: iptables variant, NFQUEUE number, mark bit, backend."""
-
-    variant: str = "auto"
-    queue: int = 6220
-    mark: int = 0x2000_0000
-    backend: str = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """A rules file that was read and found whole."""
-
-    services: Mapping[str, Service]
-    clients: Mapping[str, Client]
-    knock_ports: tuple[int, ...] = (62201,)
-    via: frozenset[Via] = frozenset({Via.UDP})
-    mode: Mode = Mode.GUARD
-    refuse: Refuse = Refuse.SILENT
-    never: tuple[Source, ...] = ()
-    """Who may not even knock. (Every service has these in its own ``never`` too.)"""
-    firewall: FirewallSettings = FirewallSettings()
-    skew: int = 120
-    """Seconds that a client's clock may differ from ours."""
-    acknowledge: bool = False
-    """Whether sealed knocks that were accepted are answered."""
-    server_keys: tuple[ServerKey, ...] = ()
-    """Those that the rules name, the current one (no ``until``) first; without one, the state directory has it."""
 
 
 class Action(enum.StrEnum):
@@ -363,8 +203,3 @@ class Floor:
     floor: int
     closed: int = 0
     spent: tuple[int, ...] = ()
-
-
-def show_ports(service: Service) -> str:
-    """Write the ports of a service as rules.yaml has them."""
-    return ", ".join(map(str, service.ports))

@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from struct import Struct
 from typing import NamedTuple
 
-from gatekeeper.model import Datagram, Reason, Via
+from gatekeeper.model import Datagram, Reason
+from gatekeeper.settings import Via
 
 TCP, UDP = 6, 17
 ICMP, ICMPV6 = 1, 58

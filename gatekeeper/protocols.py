@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from gatekeeper.model import (
-    Action,
-    Datagram,
-    Effect,
-    Floor,
-    Grant,
-    Knock,
-    Outcome,
-    Reason,
-    Refusal,
-    Revoke,
-    Service,
-    Stamp,
-)
+from gatekeeper.model import Action, Datagram, Effect, Floor, Grant, Knock, Outcome, Reason, Refusal, Revoke, Stamp
 from gatekeeper.networks import Address, Source
+from gatekeeper.settings import Service
 
 
 class KnockFormat(Protocol):

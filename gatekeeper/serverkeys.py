@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gatekeeper import keyfiles, observe
 from gatekeeper.errors import KeyFileError
-from gatekeeper.model import Rules, ServerKey
 from gatekeeper.sealed import keys
+from gatekeeper.settings import Rules, ServerKey
 
 
 def load(the_rules: Rules, state_dir: Path) -> tuple[ServerKey, ...]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from ipaddress import ip_network
 
-from gatekeeper.model import Client, Rules, Service
 from gatekeeper.networks import Address, Source, covers, lies_in
 from gatekeeper.schedule import open_until
+from gatekeeper.settings import Client, Rules, Service
 
 
 def source_around(client: Client, address: Address) -> Source:

@@ -19,9 +19,10 @@ from gatekeeper.client.knocker import Ask, SealedMaker, Sent
 from gatekeeper.errors import QueueError
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Answer, Client, Datagram, Decision, Ports, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Answer, Datagram, Decision, Reason
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
+from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport
 
 SERVER, LAPTOP, PHONE, STRANGER = (bytes([number]) * 32 for number in (1, 2, 3, 4))
 HERE: Target = (socket.AF_INET, ("127.0.0.1", 0))

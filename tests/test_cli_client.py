@@ -27,9 +27,10 @@ from gatekeeper.cli import client, knocking
 from gatekeeper.client import invite, profile
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Rules, ServerKey, Stamp
+from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Stamp
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys
+from gatekeeper.settings import Rules, ServerKey
 from gatekeeper.store.sqlite import SqliteStore
 
 SERVER = bytes([1]) * 32

@@ -13,8 +13,9 @@ import pytest
 from gatekeeper import schedule
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
-from gatekeeper.model import BY_HAND, Admit, Client, Established, Grant, Ports, Revoke, Rules, Service, Stamp, Transport
+from gatekeeper.model import BY_HAND, Admit, Grant, Revoke, Stamp
 from gatekeeper.networks import Address, Source
+from gatekeeper.settings import Client, Established, Ports, Rules, Service, Transport
 from gatekeeper.store.sqlite import SqliteStore
 
 NOW = 1000.0

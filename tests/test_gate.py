@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Client, Grant, Ports, Reason, Revoke, Rules, Service, Transport, Verdict
+from gatekeeper.model import Admit, Grant, Reason, Revoke, Verdict
 from gatekeeper.networks import Source
 from gatekeeper.replay import ReplayMemory
+from gatekeeper.settings import Client, Ports, Rules, Service, Transport
 from tests.packets import ACK, CLIENT, RST, SYN, ip, tcp, udp
 
 NOW = 1_800_000_000.0

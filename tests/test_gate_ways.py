@@ -15,22 +15,9 @@ from gatekeeper import schedule
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import (
-    Admit,
-    Client,
-    Datagram,
-    Decision,
-    Grant,
-    Ports,
-    Reason,
-    Revoke,
-    Rules,
-    Service,
-    Transport,
-    Verdict,
-    Via,
-)
+from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Verdict
 from gatekeeper.replay import ReplayMemory
+from gatekeeper.settings import Client, Ports, Rules, Service, Transport, Via
 from tests.packets import ACK, CLIENT, SERVER, SYN, echo, ip, tcp, udp
 
 WEDNESDAY = 1_795_564_800.0  # 2026-11-25 00:00 UTC

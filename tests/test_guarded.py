@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from gatekeeper.guarded import Guarded
-from gatekeeper.model import Ports, Service, Transport
+from gatekeeper.settings import Ports, Service, Transport
 
 HERE, THERE = ip_address("192.0.2.1"), ip_address("2001:db8::1")
 SERVICES = [

@@ -13,8 +13,8 @@ import pytest
 
 from gatekeeper import serverkeys
 from gatekeeper.errors import KeyFileError
-from gatekeeper.model import Client, Ports, Rules, ServerKey, Service, Transport
 from gatekeeper.sealed import keys
+from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport
 
 CURRENT, OLD = bytes([1]) * 32, bytes([2]) * 32
 

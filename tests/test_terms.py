@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from gatekeeper import schedule, terms
-from gatekeeper.model import Client, Ports, Rules, Service, Transport
+from gatekeeper.settings import Client, Ports, Rules, Service, Transport
 
 OFFICE = (schedule.parse("Mon-Fri 08:00-18:00 UTC"),)
 MORNING = (schedule.parse("Mon-Fri 06:00-12:00 UTC"),)

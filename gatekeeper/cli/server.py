@@ -131,7 +131,7 @@ def _flush(options: argparse.Namespace) -> None:
 
 def _invite(options: argparse.Namespace) -> None:
     from gatekeeper import admin, rules
-    from gatekeeper.model import Via
+    from gatekeeper.settings import Via
 
     found, _ = rules.load(Path(options.rules))
     invite = str(admin.invite(found, Path(options.state_dir), options.name, options.service, options.host))

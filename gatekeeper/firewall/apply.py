@@ -8,7 +8,7 @@ from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import ruleset, saved, sets, tools
 from gatekeeper.firewall.members import RuleMembers, SetMembers
 from gatekeeper.firewall.names import from_chain
-from gatekeeper.model import Rules
+from gatekeeper.settings import Rules
 
 TABLE = "mangle"
 """The table that has the services' chains."""

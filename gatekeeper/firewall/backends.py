@@ -6,7 +6,7 @@ from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply
 from gatekeeper.firewall.kernel import IpsetBackend
 from gatekeeper.firewall.rulewise import RulesBackend
-from gatekeeper.model import Mode, Rules
+from gatekeeper.settings import Mode, Rules
 
 KernelBackend = IpsetBackend | RulesBackend
 

@@ -22,8 +22,8 @@ from gatekeeper.firewall.netlink import (
     nested,
     netfilter_header,
 )
-from gatekeeper.model import Ports, Transport
 from gatekeeper.networks import Address, Source
+from gatekeeper.settings import Ports, Transport
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from gatekeeper.firewall.conntrack import forget_flows
 from gatekeeper.firewall.sockdiag import destroy_sockets
-from gatekeeper.model import Service
 from gatekeeper.networks import Address, Source, covers
+from gatekeeper.settings import Service
 
 
 def cut(

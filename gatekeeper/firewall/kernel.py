@@ -12,8 +12,8 @@ from gatekeeper.firewall import sets, tools
 from gatekeeper.firewall.cut import cut
 from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.names import VERSIONS, set_name
-from gatekeeper.model import Service
 from gatekeeper.networks import Address, Source
+from gatekeeper.settings import Service
 
 
 class IpsetBackend:

@@ -38,8 +38,8 @@ from gatekeeper.firewall.names import (
     out_chain,
 )
 from gatekeeper.firewall.saved import BYPASS, foreign_jumps, our_chains
-from gatekeeper.model import Mode, Refuse, Rules, Service, Transport, Via
 from gatekeeper.networks import Source
+from gatekeeper.settings import Mode, Refuse, Rules, Service, Transport, Via
 
 _ECHO = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
 _SYN_WITH_DATA = {

@@ -16,8 +16,8 @@ from gatekeeper.firewall import apply, ruleset, saved, tools
 from gatekeeper.firewall.cut import cut
 from gatekeeper.firewall.members import RuleMembers, arriving_rule, leaving_rule
 from gatekeeper.firewall.names import from_chain, to_chain
-from gatekeeper.model import Rules, Service
 from gatekeeper.networks import Address, Source
+from gatekeeper.settings import Rules, Service
 
 
 class RulesBackend:

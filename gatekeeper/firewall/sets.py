@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from gatekeeper.firewall.names import IPSET_FAMILY, VERSIONS, always_set, fresh_set, never_set, set_name
-from gatekeeper.model import Rules
 from gatekeeper.networks import Source
+from gatekeeper.settings import Rules
 
 MAX_TIMEOUT = 2_147_483
 """The longest timeout that an ipset takes, in seconds (ip_set_timeout.h: UINT_MAX / MSEC_PER_SEC / 2)."""

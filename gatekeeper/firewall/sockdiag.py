@@ -14,8 +14,8 @@ from ipaddress import IPv6Address, ip_address
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall.netlink import SOCK_DIAG, Netlink
-from gatekeeper.model import Ports, Transport
 from gatekeeper.networks import Address
+from gatekeeper.settings import Ports, Transport
 
 _BY_FAMILY, _DESTROY = 20, 21
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states; then a socket's id

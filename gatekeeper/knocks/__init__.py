@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gatekeeper.knocks import plain, sealed
-from gatekeeper.model import Rules, ServerKey
 from gatekeeper.protocols import KnockFormat
+from gatekeeper.settings import Rules, ServerKey
 
 FORMATS: dict[str, Callable[[Rules, tuple[ServerKey, ...]], KnockFormat]] = {
     "sealed": sealed.SealedKnocks,

@@ -14,7 +14,8 @@ from __future__ import annotations
 import hmac
 from hashlib import blake2s
 
-from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Rules
+from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal
+from gatekeeper.settings import Rules
 
 MAX_PAYLOAD = 1024
 """Longest plain knock in bytes: key, space, service, newline."""

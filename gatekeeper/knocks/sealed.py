@@ -24,11 +24,12 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import NamedTuple
 
-from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Rules, ServerKey, Stamp
+from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Stamp
 from gatekeeper.networks import Address
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake, LowOrderError
 from gatekeeper.sealed.primitives import private_key
+from gatekeeper.settings import Rules, ServerKey
 
 _DOORS_AROUND = 720
 """Epochs on each side whose door tags are known, to tell a clock that is a day off from junk."""

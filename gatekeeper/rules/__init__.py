@@ -10,12 +10,12 @@ import os
 import stat
 from pathlib import Path
 
-from gatekeeper.model import Rules
 from gatekeeper.problems import Problem, RulesError
 from gatekeeper.rules.clients import MAX_KEY
 from gatekeeper.rules.document import MAX_BYTES, Document
 from gatekeeper.rules.schema import Reader
 from gatekeeper.rules.values import ReadKey
+from gatekeeper.settings import Rules
 
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 import yaml
 
 from gatekeeper import duration
-from gatekeeper.model import Client, Service
 from gatekeeper.networks import Source
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
+from gatekeeper.settings import Client, Service
 
 MAX_KEY = 512
 """Longest plain key in bytes."""

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import yaml
 
-from gatekeeper.model import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 from gatekeeper.rules import values
 from gatekeeper.rules.clients import ClientReader
 from gatekeeper.rules.document import Document, Entry, is_empty
 from gatekeeper.rules.services import ServiceReader, warn_of_contradiction
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
+from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
 _TOP = ("mode", "refuse", "always", "never", "services", "knock", "server", "clients", "firewall")
 _MOST_KNOCK_PORTS = 16

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import yaml
 
 from gatekeeper import duration
-from gatekeeper.model import Established, Ports, Service, Transport
 from gatekeeper.networks import Address, Source, lies_in
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
+from gatekeeper.settings import Established, Ports, Service, Transport
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}", re.ASCII)  # 16: an ipset's name holds 31 in all
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,13}(?:[A-Za-z0-9_.:@-]|\+)?", re.ASCII)

@@ -12,11 +12,11 @@ from ipaddress import ip_address, ip_network
 import yaml
 
 from gatekeeper import duration, schedule
-from gatekeeper.model import Ports, Transport
 from gatekeeper.networks import Address, Source, unmapped
 from gatekeeper.rules import moment
 from gatekeeper.rules.document import Document, Entry
 from gatekeeper.schedule import Hours
+from gatekeeper.settings import Ports, Transport
 
 _PORTS = re.compile(r"(tcp|udp)/(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,8}|\d{1,10}", re.ASCII)

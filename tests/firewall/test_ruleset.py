@@ -9,7 +9,7 @@ import pytest
 
 from gatekeeper.firewall import names, ruleset
 from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
-from gatekeeper.model import Established, FirewallSettings, Mode, Ports, Refuse, Rules, Service, Transport, Via
+from gatekeeper.settings import Established, FirewallSettings, Mode, Ports, Refuse, Rules, Service, Transport, Via
 
 TCP, UDP = Transport.TCP, Transport.UDP
 RULES = Rules(

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from gatekeeper.firewall import ruleset, saved
 from gatekeeper.firewall.members import RuleMembers, SetMembers
-from gatekeeper.model import Mode, Ports, Rules, Service, Transport, Via
+from gatekeeper.settings import Mode, Ports, Rules, Service, Transport, Via
 
 RULES = Rules(
     services={"ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600)}, clients={}, via=frozenset({Via.UDP, Via.ICMP})

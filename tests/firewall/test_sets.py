@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from gatekeeper.firewall import names, sets
-from gatekeeper.model import Ports, Rules, Service, Transport
+from gatekeeper.settings import Ports, Rules, Service, Transport
 
 SSH = Service(
     "ssh",

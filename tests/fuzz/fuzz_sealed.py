@@ -30,23 +30,11 @@ with instrumented:
     from gatekeeper.allowlist import Allowlist
     from gatekeeper.gate import Gate
     from gatekeeper.knocks import enabled
-    from gatekeeper.model import (
-        Admit,
-        Client,
-        Datagram,
-        Decision,
-        Ports,
-        Reason,
-        Revoke,
-        Rules,
-        ServerKey,
-        Service,
-        Transport,
-        Verdict,
-    )
+    from gatekeeper.model import Admit, Datagram, Decision, Reason, Revoke, Verdict
     from gatekeeper.networks import host
     from gatekeeper.replay import ReplayMemory
     from gatekeeper.sealed import keys, wire
+    from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport
 
 from tests.packets import CLIENT, udp
 

@@ -10,9 +10,10 @@ from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.knocks.sealed import SealedKnocks
-from gatekeeper.model import Client, Datagram, Decision, Floor, Ports, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Datagram, Decision, Floor, Reason
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
+from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport
 from tests.vectors.sealed import make
 
 NOW = 1_800_000_000.0

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper.knocks.plain import MAX_PAYLOAD, PlainKeys
-from gatekeeper.model import Action, Client, Datagram, Knock, Refusal, Rules
+from gatekeeper.model import Action, Datagram, Knock, Refusal
+from gatekeeper.settings import Client, Rules
 
 CLIENTS = {
     "laptop": Client(name="laptop", services=("ssh", "web"), open_key=b"open sesame", close_key=b"close_sesame"),

@@ -12,10 +12,11 @@ from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled, sealed
-from gatekeeper.model import Admit, Client, Knock, Ports, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Admit, Knock, Reason
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake
+from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport
 from tests.knocks.door import AWAY, HOME, NOW, SECOND, SERVICES, Door, address, datagram, seal
 from tests.packets import udp
 from tests.vectors.sealed import make

@@ -6,8 +6,9 @@ import pytest
 
 from gatekeeper.knocks import sealed
 from gatekeeper.knocks.sealed import SealedKnocks
-from gatekeeper.model import Client, Reason, Refusal, Rules, ServerKey
+from gatekeeper.model import Reason, Refusal
 from gatekeeper.sealed import keys, wire
+from gatekeeper.settings import Client, Rules, ServerKey
 from tests.knocks.door import NOW, SECOND, SERVICES, seal
 from tests.vectors.sealed import make
 

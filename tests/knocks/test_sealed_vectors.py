@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from gatekeeper.model import Action, Admit, Client, Floor, Knock, Reason, Revoke, Stamp
+from gatekeeper.model import Action, Admit, Floor, Knock, Reason, Revoke, Stamp
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake
 from gatekeeper.sealed.primitives import private_key
+from gatekeeper.settings import Client
 from tests.knocks.door import AWAY, HOME, NOW, Door, address, datagram, seal
 from tests.vectors.sealed import make
 

@@ -15,9 +15,9 @@ from gatekeeper.demo.network import inside
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply, backends
 from gatekeeper.firewall.backends import KernelBackend
-from gatekeeper.model import Rules
 from gatekeeper.networks import Address, Source
 from gatekeeper.rules import load
+from gatekeeper.settings import Rules
 from tests.netns.site import CLIENT, MANY, RULES, WEB, Site, wait_until
 
 

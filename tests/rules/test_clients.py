@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from gatekeeper import rules
-from gatekeeper.model import Client, Rules, ServerKey
 from gatekeeper.problems import Problem, RulesError
 from gatekeeper.sealed import keys
+from gatekeeper.settings import Client, Rules, ServerKey
 
 SERVER, OLD, OLDER = (bytes([number]) * 32 for number in (1, 2, 3))
 FILES = {

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper import rules, schedule
-from gatekeeper.model import (
+from gatekeeper.problems import Problem, RulesError
+from gatekeeper.settings import (
     Client,
     Established,
     FirewallSettings,
@@ -22,7 +23,6 @@ from gatekeeper.model import (
     Transport,
     Via,
 )
-from gatekeeper.problems import Problem, RulesError
 
 EXAMPLES = Path(__file__).parent.parent.parent / "rules"
 GOOD = """\

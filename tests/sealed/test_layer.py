@@ -13,10 +13,11 @@ from scapy.packet import Raw
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Client, Decision, Grant, Ports, Reason, Rules, ServerKey, Service, Transport
+from gatekeeper.model import Admit, Decision, Grant, Reason
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.layer import SealedKnock, SealedPayload
+from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport
 from tests.packets import CLIENT, SERVER, udp
 from tests.vectors.sealed import make
 
