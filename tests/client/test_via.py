@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,14 +21,6 @@ from tests.client.sockets import DGRAM, RAW, Recorder
 SERVER = bytes([1]) * 32
 Call = Callable[..., tuple[int, str, str]]
 DENIED = PermissionError(errno.EPERM, "Operation not permitted")
-
-
-@pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Recorder]]:
-    Recorder.reset()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", Recorder)
-        yield Recorder
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
 
 import pytest
 from scapy.layers import inet, inet6
@@ -23,14 +22,6 @@ DENIED = PermissionError(errno.EACCES, "Permission denied")
 NOT_PERMITTED = PermissionError(errno.EPERM, "Operation not permitted")
 NO_PROTOCOL = OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
 NO_FAMILY = OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-
-
-@pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Recorder]]:
-    Recorder.reset()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", Recorder)
-        yield Recorder
 
 
 class Names(Maker):
