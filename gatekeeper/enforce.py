@@ -19,7 +19,7 @@ from typing import Protocol
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import GatekeeperError, StoreError
-from gatekeeper.model import BY_HAND, Effect, Grant, Outcome, Revoke
+from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, Revoke
 from gatekeeper.networks import Address, Source, lies_in
 from gatekeeper.protocols import Backend, Store
 from gatekeeper.replay import ReplayMemory
@@ -63,6 +63,9 @@ class Enforcer:
             still = {(one.service, one.source, one.client) for one in kept}
             orphans = [one for one in live if (one.service, one.source, one.client) not in still]
             self._store.forget(orphans)
+            shortened = tuple(set(kept) - set(live))
+            if shortened:  # or they would come back when the rules allow it again
+                self._store.commit([Admit(shortened)], now=now)
             self._backend.replace(self._members(kept, now))
             self.allowlist.replace(kept)
             self.replays.replace(self._store.born, self._store.floors())

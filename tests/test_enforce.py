@@ -402,3 +402,19 @@ def test_a_restart_ends_grants_of_those_who_are_never_let_in_also_what_was_given
     assert len(enforcer.restore(now=NOW).ended) == 2
     assert kernel.members == {}
     assert kernel.cuts
+
+
+def test_a_grant_that_the_rules_have_given_an_end_really_ends_then_and_does_not_come_back(
+    store: SqliteStore, kernel: Recorder
+) -> None:
+    """Not with the next day's hours, nor where the kernel keeps no time."""
+    hours = (schedule.parse("Mon-Fri 08:00-18:00 UTC"),)
+    rules = replace(RULES, clients={"laptop": replace(RULES.clients["laptop"], hours=hours)})
+    store.commit([Admit((grant(end=None),))], now=WEDNESDAY)
+    enforcer = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
+    enforcer.restore(now=WEDNESDAY + 17 * 3600)
+    outcome = enforcer.expire(now=WEDNESDAY + 18 * 3600)
+    assert outcome.ended == (grant(end=WEDNESDAY + 18 * 3600),)
+    assert kernel.members == {}
+    enforcer.restore(now=WEDNESDAY + 33 * 3600)
+    assert kernel.members == {}

@@ -13,6 +13,7 @@ import pytest
 
 from gatekeeper import keyfiles
 from gatekeeper.client import knocker, ways
+from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from gatekeeper.sealed import keys
@@ -235,3 +236,23 @@ def test_a_sealed_knock_that_was_recorded_opens_nothing_in_any_way(site: Site, v
             send(site, version, way, knock, namespace=site.stranger)
         assert site.stranger_connects(version) == "silent"
     wait_until(lambda: running.log.count("reason=replayed") == len(WAYS) ** 2)
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("way", [ways.Icmp(), ways.Syn(SSH), knocker.Udp(443)], ids=["icmp", "syn", "second-port"])
+@pytest.mark.parametrize("rps", [False, True], ids=["one-cpu", "rps"])
+def test_the_client_never_waits_whatever_way_it_knocks(site: Site, version: int, way: knocker.Way, rps: bool) -> None:
+    """Thirty knocks, each with a connect right behind it: not one SYN is sent twice."""
+    if rps:
+        site.spread_packets_over_two_cpus()
+    device = Device(server_key(site))
+    knock = "{port: [udp/62201, udp/443], via: [udp, icmp, syn]}"
+    site.write_rules(f"{SERVICES}clients:\n  laptop: {{key: {device.key}, services: [ssh]}}\nknock: {knock}\n")
+    site.run()
+    site.connect(version, port=9)  # so that the neighbours know each other
+    for _ in range(30):
+        send(site, version, way, device.knock())
+        attempt = probe.connect(site.client, SERVER[version], SSH, timeout=3)
+        assert (attempt.result, attempt.resent) == ("open", 0)
+        send(site, version, way, device.knock(close=True))
+        wait_until(lambda: not site.members("ssh", version))
