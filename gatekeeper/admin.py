@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,10 +20,12 @@ from gatekeeper.firewall import apply, backends
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
-from gatekeeper.settings import Rules, Service, show_ports
+from gatekeeper.settings import Rules, Service, Via, show_ports
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore
 
+Caution = tuple[str, str]
+"""What is wrong, and what to do."""
 _WIDEST = {4: 8, 6: 16}
 """Shortest prefix that a grant may have: a wider one is a slip of the pen more likely than a wish."""
 
@@ -46,8 +49,10 @@ def parse_source(text: str) -> Source:
     return source
 
 
-def grant(the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str | None) -> tuple[Grant, str | None]:
-    """Grant a source a service by hand; return the grant, and why it is not in the kernel if it is not.
+def grant(
+    the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str | None
+) -> tuple[Grant, Caution | None]:
+    """Grant a source a service by hand; return the grant, and a warning if it does not do all that it should.
 
     Raises:
         UsageError: there is no such service, its ``max_ttl`` is shorter, or the rules never let the source in.
@@ -60,7 +65,12 @@ def grant(the_rules: Rules, state_dir: Path, source: Source, name: str, ttl: str
     the_grant = Grant(source, service.name, BY_HAND, None if seconds is None else now + seconds)
     with _enforcer(the_rules, state_dir) as enforcer:
         (outcome,) = enforcer.carry_out([Admit((the_grant,))], now=now)
-    return the_grant, outcome.error
+        if outcome.error is not None:
+            hint = "`gatekeeper run` puts it there when it starts"
+            return the_grant, (f"stored, but not in the kernel yet: {outcome.error}", hint)
+        if the_grant.expires_at is not None and not enforcer.ends_by_itself and runner(state_dir) is None:
+            return the_grant, ("run is not up, and without ipset nobody else ends a grant", "start `gatekeeper run`")
+    return the_grant, None
 
 
 def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) -> tuple[Outcome, list[Grant]]:
@@ -74,7 +84,10 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
     with _enforcer(the_rules, state_dir) as enforcer:
         effect = Revoke(source, None, services)
         try:
+            swept = enforcer.sweep(effect, now=now)
             (outcome,) = enforcer.carry_out([effect], now=now)
+            errors = [words for words in (swept, outcome.error) if words]
+            outcome = replace(outcome, error="; ".join(dict.fromkeys(errors)) or None)
         except StoreError as error:
             enforcer.close_unsaved(effect, now=now)
             words = f"closed in the kernel, but a restart would open it again: {error.message}"
@@ -128,6 +141,7 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
             services=tuple(_service(the_rules, one).name for one in named),
             acknowledge=the_rules.acknowledge,
             bind=client is not None and client.must_bind,
+            via="udp" if Via.UDP in the_rules.via else min(the_rules.via),
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -16,7 +16,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,7 @@ from gatekeeper import __version__, observe, rules, serverkeys
 from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
-from gatekeeper.errors import FirewallError, QueueError, UsageError
+from gatekeeper.errors import FirewallError, GatekeeperError, QueueError, UsageError
 from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.gate import Gate
@@ -58,10 +58,9 @@ def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> Non
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
         queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
-        backend, variant, no_ipset = backends.load(the_rules)
-        if no_ipset is not None:
-            observe.message(f"no ipset here ({no_ipset}): each grant is a rule of iptables", level=logging.WARNING)
-        locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
+        backend, variant, warnings = backends.load(the_rules)
+        for words in warnings:
+            observe.message(words, level=logging.WARNING)
         _serve(the_rules, state_dir, backend, queue, variant)
 
 
@@ -70,40 +69,61 @@ def _serve(
 ) -> None:
     observes = the_rules.mode is Mode.OBSERVE
     observer = observe.Observer(is_trial=observes)
-    server_keys = serverkeys.load(the_rules, state_dir)
-    store = SqliteStore(state_dir, skew=the_rules.skew)
-    enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
-    _restore(enforcer, observer)
-    warm_up()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    formats = enabled(the_rules, server_keys, now=time.time())
-    commits = Commits(enforcer, store, observer, formats=formats, answers=_answers(the_rules))
-    gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
-    manners = Manners(mark=the_rules.firewall.mark, observes=observes, refuse=_refuse(the_rules))
-    worker = Worker(queue, gate, observer, commits.submit, manners)
-    failures: list[BaseException] = []
+    with contextlib.ExitStack() as stack:
+        with _closed_if_it_fails(the_rules, backend):
+            stack.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
+            server_keys = serverkeys.load(the_rules, state_dir)
+            store = SqliteStore(state_dir, skew=the_rules.skew)
+            enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
+            _restore(enforcer, observer)
+        warm_up()
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        formats = enabled(the_rules, server_keys, now=time.time())
+        commits = Commits(enforcer, store, observer, formats=formats, answers=_answers(the_rules))
+        gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
+        manners = Manners(mark=the_rules.firewall.mark, observes=observes, refuse=_refuse(the_rules))
+        worker = Worker(queue, gate, observer, commits.submit, manners)
+        failures: list[BaseException] = []
 
-    def give_up(error: BaseException) -> None:
-        failures.append(error)
-        worker.stop()
+        def give_up(error: BaseException) -> None:
+            failures.append(error)
+            worker.stop()
 
-    commits.on_finished, commits.on_failure = worker.finished, give_up
-    gc.collect()
-    gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
-    worker.bind(the_rules.firewall.queue)
-    _on_stop_signals(worker)
-    commits.start()
-    place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
-    observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
-    worker.run()
-    commits.stop(patience=_STOP_PATIENCE)
-    if failures:
-        raise failures[0]
-    if not commits.is_alive():  # otherwise the disk or a lock holds it up, and both end with the process
-        store.close()
-        backend.close()
-    stays = "nothing is dropped" if observes else "closed stays closed, open stays open until its time is up"
-    observe.message(f"stopped; the ruleset stays: {stays}")
+        commits.on_finished, commits.on_failure = worker.finished, give_up
+        gc.collect()
+        gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
+        worker.bind(the_rules.firewall.queue)
+        _on_stop_signals(worker)
+        commits.start()
+        place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
+        observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
+        worker.run()
+        commits.stop(patience=_STOP_PATIENCE)
+        if failures:
+            raise failures[0]
+        if not commits.is_alive():  # otherwise the disk or a lock holds it up, and both end with the process
+            store.close()
+            backend.close()
+    observe.message(f"stopped; the ruleset stays: {_what_stays(the_rules, backend)}")
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(the_rules: Rules, backend: backends.KernelBackend) -> Iterator[None]:
+    """Let nobody stay in for ever, where the kernel keeps no time and we cannot."""
+    try:
+        yield
+    except GatekeeperError:
+        if not backend.keeps_time:
+            backend.replace({name: {} for name in the_rules.services})
+        raise
+
+
+def _what_stays(the_rules: Rules, backend: backends.KernelBackend) -> str:
+    if the_rules.mode is Mode.OBSERVE:
+        return "nothing is dropped"
+    if backend.keeps_time:
+        return "closed stays closed, open stays open until its time is up"
+    return "closed stays closed, and open stays open until run is back, for nobody else ends it"
 
 
 def _answers(the_rules: Rules) -> Answers | None:

@@ -13,7 +13,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -25,6 +25,7 @@ from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.model import Datagram
 from gatekeeper.networks import Address, Source
+from gatekeeper.protocols import Member
 from gatekeeper.settings import Rules, ServerKey, Service, Via
 from gatekeeper.store.sqlite import SqliteStore
 
@@ -35,14 +36,18 @@ _TICK = 0.5
 class NoFirewall:
     """A backend that does nothing."""
 
+    keeps_time = really_cuts = True
+
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Do nothing."""
 
-    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
+    def change(self, put: Mapping[Member, int | None], remove: Iterable[Member]) -> dict[Member, str]:  # noqa: ARG002
         """Do nothing."""
+        return {}
 
-    def remove(self, service: str, source: Source) -> None:
-        """Do nothing."""
+    def members(self, service: str) -> list[Source]:  # noqa: ARG002
+        """Let nobody in."""
+        return []
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:  # noqa: ARG002
         """Cut nothing."""
@@ -142,6 +147,8 @@ def _listen(port: int) -> Iterator[socket.socket]:
             continue
         opened += 1
         yield one
+    for problem in errors if opened else ():
+        observe.message(f"udp/{port} is not heard over both IP versions: {problem.strerror}", level=logging.WARNING)
     if not opened:
         words = errors[0].strerror if errors else "no address family"
         raise UsageError(f"cannot listen on udp/{port}: {words}", "choose another port with knock: {port: udp/N}")

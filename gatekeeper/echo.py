@@ -11,13 +11,16 @@ from collections.abc import Iterator
 
 _TIMESTAMPS = (0, 4, 8, 16)
 _LONGEST_PATTERN = 16
+MAX_DATA = 3900
+"""Bytes of an echo request that is looked at. (Of longer packets the queue has the beginning only.)"""
+_LOOKED_AT = 4 * _LONGEST_PATTERN
 
 
 def readings(data: bytes) -> Iterator[bytes]:
     """Yield what the data may say: all of it; and if it repeats itself behind a timestamp, what it repeats."""
     yield data
     clear = max(_TIMESTAMPS)
-    shown = data[clear:]
+    shown = data[clear : clear + _LOOKED_AT]
     seen: set[bytes] = set()
     for length in range(1, min(_LONGEST_PATTERN, len(shown)) + 1):
         sure = len(shown) - length + 1  # behind it, a piece that was too short for a whole pattern

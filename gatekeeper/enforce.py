@@ -14,14 +14,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import GatekeeperError, StoreError
 from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, Revoke
-from gatekeeper.networks import Address, Source, lies_in
-from gatekeeper.protocols import Backend, Store
+from gatekeeper.networks import Address, Networks, Source, lies_in
+from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.settings import Rules
 
@@ -37,6 +37,13 @@ class Matching(Protocol):
         """Find them."""
 
 
+class _Networks(NamedTuple):
+    """Whom a service lets in without a grant, and whom it never does."""
+
+    always: Networks
+    never: Networks
+
+
 class Enforcer:
     """Keeps store, kernel and allowlist together. One thread at a time."""
 
@@ -46,7 +53,14 @@ class Enforcer:
         self._backend = backend
         self._lock = lock
         self._is_behind = False
+        self._networks = {
+            name: _Networks(Networks(one.always), Networks(one.never)) for name, one in rules.services.items()
+        }
         self._unsaved: list[Revoke] = []
+        self._undone: dict[Member, str] = {}
+        """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
+        self._trouble: list[str] = []
+        self._counted: set[Revoke] = set()
         self.allowlist = Allowlist()
         self.replays = ReplayMemory(skew=rules.skew)
 
@@ -67,6 +81,7 @@ class Enforcer:
             if shortened:  # or they would come back when the rules allow it again
                 self._store.commit([Admit(shortened)], now=now)
             self._backend.replace(self._members(kept, now))
+            self._undone.clear()
             self.allowlist.replace(kept)
             self.replays.replace(self._store.born, self._store.floors())
             cut = self._cut_grants(expired, now, by_time=True) + self._cut_grants(orphans, now)
@@ -112,11 +127,23 @@ class Enforcer:
         """The closes that the store has not taken yet."""
         return self._unsaved
 
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether a grant ends in the kernel when its time is up, also if nobody is there to end it."""
+        return self._backend.keeps_time
+
     def expire(self, *, now: float) -> Outcome:
         """End grants whose time is up, some at a time, so that knocks need not wait for a crowd.
 
         The kernel has ended them already, to the second; this cuts connections and tidies up.
         """
+        try:
+            return self._expire(now)
+        except StoreError:
+            self._close_expired(now)
+            raise
+
+    def _expire(self, now: float) -> Outcome:
         with self._lock():
             outcome = Outcome(ended=tuple(self._store.expire(now=now, limit=_EXPIRE_AT_ONCE)))
             if not outcome.ended:  # whatever has expired here is not in the store any more
@@ -125,6 +152,23 @@ class Enforcer:
             errors = self._project(outcome, now)
             cut = self._try_cut(outcome.ended, now, errors, by_time=True)
             return replace(outcome, cut=cut, error="; ".join(errors) or None)
+
+    def _close_expired(self, now: float) -> None:
+        """Close in the kernel what has ended by time, where it does not by itself: that needs no store."""
+        ended = {(one.service, one.source): None for one in self.allowlist if not one.is_live(now)}
+        self._backend.change({}, [one for one in ended if not self.allowlist.matching(*one, now=now)])
+
+    def sweep(self, effect: Revoke, *, now: float) -> str | None:
+        """Take out of the kernel what lies in a revoked source and nobody has been granted: what failed before."""
+        with self._lock():
+            strays = [
+                (name, source)
+                for name in self._rules.services
+                if effect.services is None or name in effect.services
+                for source in self._backend.members(name)
+                if lies_in(source, effect.source) and not self._store.matching(name, source, now=now)
+            ]
+            return "; ".join(dict.fromkeys(self._backend.change({}, strays).values())) or None
 
     def catch_up(self, *, now: float) -> Outcome:
         """Carry out what another process did to the store, and tell the store what it could not take before.
@@ -139,7 +183,7 @@ class Enforcer:
     def _catch_up(self, now: float) -> Outcome:
         self._is_behind = self._store.changed_by_others() or self._is_behind
         if self._unsaved or not self._is_behind:  # with closes unsaved, the store would open what is closed
-            return Outcome()
+            return self._try_again(now) if self._undone else Outcome()
         before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
         self.replays.replace(self._store.born, self._store.floors())
         self._is_behind = False
@@ -147,6 +191,12 @@ class Enforcer:
         gone = [one for one in before - after if (one.service, one.source, one.client) not in still]
         (outcome,) = self._finish([Outcome(admitted=tuple(after - before), ended=tuple(gone))], now)
         return outcome
+
+    def _try_again(self, now: float) -> Outcome:
+        """Tell the kernel once more what it refused; say so only if it says something new."""
+        before = self._trouble
+        errors = self._project(Outcome(), now, matching=self.allowlist.matching if self._unsaved else None)
+        return Outcome(error="; ".join(errors) or None) if self._trouble != before else Outcome()
 
     def _finish(self, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
         """Project each outcome, then cut for all of them together: it costs the same for one and for many."""
@@ -168,21 +218,27 @@ class Enforcer:
         for grant in outcome.admitted:
             self.allowlist.admit(grant)
         errors: list[str] = []
+        put: dict[Member, int | None] = {}
+        remove: list[Member] = []
         ended = {(one.service, one.source) for one in outcome.ended}
-        for service, source in dict.fromkeys((g.service, g.source) for g in outcome.admitted + outcome.ended):
+        changed = [(one.service, one.source) for one in outcome.admitted + outcome.ended]
+        for service, source in dict.fromkeys([*self._undone, *changed]):
             try:
                 grants = (
                     self._matching(service, source, now) if matching is None else matching(service, source, now=now)
                 )
-                if grants and service in self._rules.services:
-                    self._backend.put(service, source, timeout=_time_left(grants, now))
-                elif not grants:
-                    self._backend.remove(service, source)
-                if (service, source) in ended and service not in self._rules.services:
-                    errors.append(f"these rules have no service {service}: what is open there was not cut")
             except GatekeeperError as error:  # go on: what can be closed is closed
                 errors.append(error.message)
-        return errors
+                continue
+            if grants and service in self._rules.services:
+                put[service, source] = _time_left(grants, now)
+            elif not grants:
+                remove.append((service, source))
+            if (service, source) in ended and service not in self._rules.services:
+                errors.append(f"these rules have no service {service}: what is open there was not cut")
+        self._undone = self._backend.change(put, remove)
+        self._trouble = list(dict.fromkeys(self._undone.values()))
+        return errors + self._trouble
 
     def _matching(self, service: str, source: Source, now: float) -> Sequence[Grant]:
         try:
@@ -195,11 +251,14 @@ class Enforcer:
     def _settle_cuts(self, now: float, errors: list[str]) -> int:
         """Cut what the store says is owed: by these revokes, or by those of a process that died in between."""
         try:
-            owed = self._store.owed_cuts()
+            owed = [one for one in self._store.owed_cuts() if one not in self._counted]
             if not owed:
                 return 0
             cut = self._cut_grants([one for effect in owed for one in self._revoked(effect)], now)
-            self._store.settle_cuts(owed)
+            if self._backend.really_cuts:
+                self._store.settle_cuts(owed)
+            else:  # they stay owed, and are made when it guards again
+                self._counted.update(owed)
         except GatekeeperError as error:
             errors.append(error.message)
             return 0
@@ -231,10 +290,13 @@ class Enforcer:
         return number
 
     def _still_granted(self, service: str, now: float) -> Callable[[Address], bool]:
-        def is_granted(address: Address) -> bool:
-            return self.allowlist.covers(address.packed, service, now=now)
+        always, never = self._networks[service]
 
-        return is_granted
+        def is_let_in(address: Address) -> bool:
+            needs_no_grant = always.has(address.packed) and not never.has(address.packed)
+            return needs_no_grant or self.allowlist.covers(address.packed, service, now=now)
+
+        return is_let_in
 
     # -- restoring
 
@@ -250,12 +312,12 @@ class Enforcer:
     def _within_rules(self, grant: Grant, now: float) -> Grant | None:
         """Return a grant as far as the rules allow it; ``None`` if they do not."""
         service = self._rules.services.get(grant.service)
-        if service is None or any(lies_in(grant.source, network) for network in service.never):
+        if service is None or self._networks[service.name].never.holds(grant.source):
             return None
         if grant.client == BY_HAND:
             return grant
         client = self._rules.clients.get(grant.client)
-        if client is None or grant.service not in client.services or terms.is_too_wide(client, grant.source):
+        if client is None or grant.service not in client.services or not terms.can_have(client, grant.source):
             return None
         last = terms.allowed_until(client, service, now=now)
         if last is None:

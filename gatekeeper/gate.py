@@ -29,13 +29,14 @@ allowlist is out of date can delay a packet, but never admit one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
-from gatekeeper.echo import readings
+from gatekeeper.echo import MAX_DATA, readings
 from gatekeeper.guarded import Guarded
 from gatekeeper.model import (
     Action,
@@ -51,7 +52,7 @@ from gatekeeper.model import (
     Revoke,
     Verdict,
 )
-from gatekeeper.networks import Address, covers, host
+from gatekeeper.networks import Address, Networks, covers, host, is_unicast
 from gatekeeper.packet import ECHOES, TCP, UDP, Header, dissect, triage
 from gatekeeper.protocols import KnockFormat, Replays
 from gatekeeper.settings import Client, Rules, Service, Via
@@ -73,6 +74,9 @@ class Gate:
         self._allowlist = allowlist
         self._replays = replays
         self._guarded = Guarded(rules.services.values())
+        self._never = Networks(rules.never)
+        self._always_of = {name: Networks(service.always) for name, service in rules.services.items()}
+        self._never_of = {name: Networks(service.never) for name, service in rules.services.items()}
         self._knock_ports = frozenset(rules.knock_ports if Via.UDP in rules.via else ())
         self._by_echo, self._by_syn = Via.ICMP in rules.via, Via.SYN in rules.via
 
@@ -97,14 +101,18 @@ class Gate:
 
     def _packet(self, header: Header, service: Service, now: float) -> Decision:
         """Decide about a packet to a protected port."""
-        if service.never and covers(service.never, ip_address(header.source)):
+        if self._never_of[service.name].has(header.source):
             return _DROPS[Reason.NEVER]
         if self._allowlist.covers(header.source, service.name, now=now):
+            return _GRANTED
+        if self._always_of[service.name].has(header.source):  # a SYN with data, which the kernel has not let in at once
             return _GRANTED
         return _HELD if header.opens_flow else _DROPS[Reason.NO_GRANT_MIDSTREAM]
 
     def _echo(self, raw: bytes, header: Header, now: float) -> Decision:
         """Decide about an echo request: whatever it bears, it goes on, and is answered like any other."""
+        if header.end - header.start > MAX_DATA:
+            return _ECHO
         for payload in readings(raw[header.start : header.end]):
             decision = self._knock(raw, header, payload, now)
             if decision.reason is not Reason.UNKNOWN_KEY:
@@ -170,7 +178,7 @@ class Gate:
         if stale is not None:
             return stale
         misplaced = _misplaced(knock, client, source)
-        if misplaced is None and covers(self._rules.never, source):
+        if misplaced is None and self._never.has(source.packed):
             misplaced = Reason.NEVER
         if misplaced is not None:
             named = None if knock.address is None else f"it names {knock.address}"
@@ -197,7 +205,7 @@ class Gate:
         """Tell which services a knock opens and until when at the latest; or why none of them."""
         address = knock.address or source
         names = knock.services or client.services
-        wanted = tuple(name for name in names if not covers(self._rules.services[name].never, address))
+        wanted = tuple(name for name in names if not self._never_of[name].has(address.packed))
         ends = terms.open_for(self._rules, client, wanted, now=now)
         reason = None if ends else Reason.OUTSIDE_HOURS if wanted else Reason.NEVER
         return ends, reason
@@ -219,7 +227,7 @@ class Gate:
             )
             reason, effect = Reason.OPENED, Admit(grants, knock.stamp)
             deadlines = [grant.expires_at for grant in grants if grant.expires_at is not None]
-            ttl = min(round(min(deadlines) - now), _LONGEST_TTL) if deadlines else None
+            ttl = min(math.ceil(min(deadlines) - now), _LONGEST_TTL) if deadlines else None
         answer = None
         if self._rules.acknowledge and datagram.via is Via.UDP and (write := knock.answer) is not None:
             answer = Answer(datagram, lambda ephemeral: write(knock.action, ttl, ephemeral))
@@ -242,16 +250,4 @@ def _misplaced(knock: Knock, client: Client, source: Address) -> Reason | None:
         return None
     if not client.for_others:
         return Reason.ADDRESS_MISMATCH
-    return None if _is_unicast(knock.address) else Reason.BAD_ADDRESS
-
-
-def _is_unicast(address: Address) -> bool:
-    """Whether an address can be somebody's, anywhere but on one link or on one machine."""
-    return not (
-        address.is_multicast
-        or address.is_unspecified
-        or address.is_loopback
-        or address.is_link_local
-        or (isinstance(address, IPv6Address) and address.ipv4_mapped is not None)
-        or int(address) == 0xFFFF_FFFF
-    )
+    return None if is_unicast(knock.address) else Reason.BAD_ADDRESS

@@ -1,35 +1,47 @@
 """Which service guards a port, at an address of this machine. Pure.
 
-One dictionary access, whatever the number of services and ports.
+One dictionary access for a port, whatever the number of services; wide ranges are looked through, and are few.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from gatekeeper.settings import Service
+from gatekeeper.settings import Ports, Service
 
-_Place = tuple[frozenset[bytes], Service]
+_WIDE = 256
+
+
+class _Place(NamedTuple):
+    """A service, and the addresses (packed) at which it is guarded; none: at all."""
+
+    service: Service
+    addresses: frozenset[bytes]
 
 
 class Guarded:
     """The protected ports of a rules file. No two services guard the same port of the same address."""
 
     def __init__(self, services: Iterable[Service]) -> None:
-        self._everywhere: dict[tuple[int, int], Service] = {}
-        self._at: dict[tuple[int, int], list[_Place]] = {}
+        self._places: dict[tuple[int, int], list[_Place]] = {}
+        self._wide: list[tuple[Ports, _Place]] = []
         for service in services:
-            addresses = frozenset(address.packed for address in service.addresses)
+            place = _Place(service, frozenset(address.packed for address in service.addresses))
             for ports in service.ports:
+                if ports.last - ports.first >= _WIDE:
+                    self._wide.append((ports, place))
+                    continue
                 for port in range(ports.first, ports.last + 1):
-                    if addresses:
-                        self._at.setdefault((ports.transport.number, port), []).append((addresses, service))
-                    else:
-                        self._everywhere[ports.transport.number, port] = service
+                    self._places.setdefault((ports.transport.number, port), []).append(place)
 
     def by(self, protocol: int, port: int, address: bytes) -> Service | None:
         """Find the service that guards a port of an address (4 or 16 bytes); ``None`` if none does."""
-        service = self._everywhere.get((protocol, port))
-        if service is not None or not self._at:
-            return service
-        return next((one for addresses, one in self._at.get((protocol, port), ()) if address in addresses), None)
+        for service, addresses in self._places.get((protocol, port), ()):
+            if not addresses or address in addresses:
+                return service
+        for ports, (service, addresses) in self._wide:
+            is_its_port = ports.first <= port <= ports.last and ports.transport.number == protocol
+            if is_its_port and (not addresses or address in addresses):
+                return service
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from gatekeeper.model import Action, Datagram, Effect, Floor, Grant, Knock, Outcome, Reason, Refusal, Revoke, Stamp
@@ -82,17 +82,33 @@ class Store(Protocol):
         """Let go of the store."""
 
 
+Member = tuple[str, Source]
+"""A service, and whom it lets in."""
+
+
 class Backend(Protocol):
     """A firewall that grants are projected into."""
+
+    @property
+    def keeps_time(self) -> bool:
+        """Whether a member goes by itself when its time is up."""
+
+    @property
+    def really_cuts(self) -> bool:
+        """Whether connections are cut, or only counted."""
 
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Make these, and no others, the members of each service; the values are seconds left."""
 
-    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
-        """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
+    def change(self, put: Mapping[Member, int | None], remove: Iterable[Member]) -> dict[Member, str]:
+        """Let members in for so many seconds, whatever was there before; let others in no longer.
 
-    def remove(self, service: str, source: Source) -> None:
-        """Let ``source`` in no longer. No error if it was not, nor if the service is not there."""
+        Returns what was refused, and why; the rest is done. It is no error to remove what is not there, be it the
+        member or its service.
+        """
+
+    def members(self, service: str) -> list[Source]:
+        """List whom the kernel lets in."""
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""

@@ -181,7 +181,7 @@ def _deaf(family: socket.AddressFamily, protocol: int, mark: int) -> socket.sock
         program = ctypes.create_string_buffer(_FILTER)
         one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the kernel's least
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
         if protocol == ICMPV6:
             one.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, b"\xff" * 32)  # multicast comes to bound sockets too
         if family == socket.AF_INET:

@@ -22,7 +22,7 @@ _NUMBERS = {name.lower(): number for number, name in enumerate(_DAYS)}
 _EVERY_DAY = frozenset(range(7))
 _MINUTES_OF_A_DAY = 1_440
 _SECONDS_OF_A_DAY = 86_400
-_HORIZON = 8 * _SECONDS_OF_A_DAY
+_HORIZON = 16 * _SECONDS_OF_A_DAY
 """Hours that do not end within these seconds are taken never to end."""
 
 _TIMES = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)

@@ -10,14 +10,17 @@ from gatekeeper import duration
 
 def as_text(found: dict[str, Any]) -> str:
     """Lay out what ``admin.status`` gathered."""
-    state = f"run is up (process {found['pid']})" if found["running"] else "run is not up: nobody new gets in"
-    kernel = found["kernel"]
+    state, kernel = f"run is up (process {found['pid']})" if found["running"] else "run is not up", found["kernel"]
     if "error" in kernel:
         state += f"; the kernel could not be looked at: {kernel['error']}"
     elif not kernel["ruleset"]:
         state += "; the ruleset is not in the kernel: the ports are open to all"
     elif kernel["observes"]:
         state += "; it only observes: NOTHING IS DROPPED, and what is counted as would-... would have been"
+    elif not found["running"]:
+        state += ": nobody new gets in"
+        if kernel["backend"] == "rules":
+            state += ", and what is open stays open until run is back"
     members = kernel.get("members", {})
     services = [
         (s["name"], s["port"], s["ttl"], s["max_ttl"] or "-", s["established"], str(members.get(s["name"], "?")))

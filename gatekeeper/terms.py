@@ -25,9 +25,12 @@ def source_around(client: Client, address: Address) -> Source:
     return min(allowed, key=lambda one: one.prefixlen, default=widest)
 
 
-def is_too_wide(client: Client, source: Source) -> bool:
-    """Whether a grant is wider than these rules would make it."""
-    return source.prefixlen < (client.prefixes[0] if source.version == 4 else client.prefixes[1])
+def can_have(client: Client, source: Source) -> bool:
+    """Whether a knock of the client's could have, under these rules, the very grant that it has."""
+    if client.for_others and source.num_addresses == 1:
+        return True
+    came_from_there = not client.sources or covers(client.sources, source.network_address)
+    return came_from_there and source == source_around(client, source.network_address)
 
 
 def open_for(rules: Rules, client: Client, names: tuple[str, ...], *, now: float) -> dict[str, float]:

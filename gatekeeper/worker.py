@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Self
 
 from netfilterqueue import NetfilterQueue, Packet
@@ -26,16 +27,20 @@ from gatekeeper.errors import QueueError
 from gatekeeper.firewall import nfqueue
 from gatekeeper.gate import Gate
 from gatekeeper.holds import Holds
-from gatekeeper.model import Decision, Effect, Outcome, Reason, Verdict
-from gatekeeper.networks import Source
+from gatekeeper.model import Admit, Decision, Effect, Outcome, Reason, Verdict
+from gatekeeper.networks import Source, covers
 from gatekeeper.packet import TCP, triage
 from gatekeeper.shadows import Shadows
 
 _NETLINK_NETFILTER = 12
 _QUEUE_LENGTH = 8192
 """Packets that the kernel keeps for us, held ones included; beyond it drops."""
+_OBSERVED_LENGTH = 256
+"""The same, while we only observe: beyond it packets go on, so that a worker that hangs shuts nobody out for long."""
 _SOCKET_BYTES = 8 * 1024 * 1024
 _PIPE_BYTES = 65_536
+_LONGEST_MESSAGE = 65_536
+"""What is read at once. The library's 4,096 bytes cut off a long packet with a timestamp, which then waits for ever."""
 _BATCH = 64
 """Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
 MAX_JOBS = 256
@@ -85,7 +90,7 @@ class Worker:
         self._manners = manners
         self._holds: Holds[tuple[Packet, bytes]] = Holds()
         self._shadows = Shadows()
-        self._jobs = 0
+        self._jobs: dict[int, Job] = {}
         self._jobs_of: Counter[str | None] = Counter()
         self._finished: deque[Job] = deque()
         self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -101,7 +106,8 @@ class Worker:
         """
         self._number = number
         try:
-            self._queue.bind(number, self._on_packet, max_len=_QUEUE_LENGTH, sock_len=_SOCKET_BYTES)
+            length = _OBSERVED_LENGTH if self._manners.observes else _QUEUE_LENGTH
+            self._queue.bind(number, self._on_packet, max_len=length, sock_len=_SOCKET_BYTES)
         except OSError as error:
             raise QueueError(
                 f"cannot bind queue {number}: {error}", f"{nfqueue.owner(number) or 'nobody'} has it"
@@ -187,9 +193,9 @@ class Worker:
     def _begin(self, job: Job) -> bool:
         """Have an effect carried out, unless there are too many already."""
         client = job.decision.client
-        if self._jobs >= MAX_JOBS or self._jobs_of[client] >= _SHARE:
+        if len(self._jobs) >= MAX_JOBS or self._jobs_of[client] >= _SHARE:
             return False
-        self._jobs += 1
+        self._jobs[id(job)] = job
         self._jobs_of[client] += 1
         self._submit(job)
         return True
@@ -197,7 +203,7 @@ class Worker:
     def _finish_jobs(self) -> None:
         while self._finished:
             job = self._finished.popleft()
-            self._jobs -= 1
+            del self._jobs[id(job)]
             self._jobs_of[job.decision.client] -= 1
             if not self._jobs_of[job.decision.client]:
                 del self._jobs_of[job.decision.client]
@@ -252,8 +258,18 @@ class Worker:
 
     def _refuse(self, packet: Packet, raw: bytes) -> None:
         self._drop(packet)
-        if self._manners.refuse is not None:
+        if self._manners.refuse is not None and not self._is_being_let_in(raw):
             self._manners.refuse(raw)
+
+    def _is_being_let_in(self, raw: bytes) -> bool:
+        """Whether a grant for a packet's source is being carried out: then its sender should try again."""
+        header = triage(raw) if self._jobs else Reason.MALFORMED
+        return not isinstance(header, Reason) and any(
+            covers([grant.source], ip_address(header.source))
+            for job in list(self._jobs.values())
+            if isinstance(job.effect, Admit)
+            for grant in job.effect.grants[:1]
+        )
 
     def _drop(self, packet: Packet) -> None:
         if self._manners.observes:
@@ -284,7 +300,7 @@ class _Receiver:
             raise BlockingIOError(errno.EAGAIN, "enough for now")
         self.budget -= 1
         try:
-            return self.socket.recv(size, socket.MSG_DONTWAIT)
+            return self.socket.recv(max(size, _LONGEST_MESSAGE), socket.MSG_DONTWAIT)
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 self.overruns += 1

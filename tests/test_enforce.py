@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -15,6 +15,7 @@ from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
 from gatekeeper.model import BY_HAND, Admit, Grant, Revoke, Stamp
 from gatekeeper.networks import Address, Source
+from gatekeeper.protocols import Member
 from gatekeeper.settings import Client, Established, Ports, Rules, Service, Transport
 from gatekeeper.store.sqlite import SqliteStore
 
@@ -36,24 +37,27 @@ HOME = ip_network("192.0.2.7")
 class Recorder:
     """A firewall that remembers what it was told, and what it lets in."""
 
+    keeps_time = True
+
     def __init__(self) -> None:
-        self.members: dict[tuple[str, Source], int | None] = {}
+        self.really_cuts = True
+        self.members_now: dict[tuple[str, Source], int | None] = {}
         self.cuts: list[tuple[str, Source]] = []
         self.spare: Callable[[Address], bool] = lambda _: False
         self.broken: set[str] = set()
 
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
-        self.members = {(name, one): left for name, sources in members.items() for one, left in sources.items()}
+        self.members_now = {(name, one): left for name, sources in members.items() for one, left in sources.items()}
 
-    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
-        if service in self.broken:
-            raise FirewallError("the set is gone")
-        self.members[service, source] = timeout
+    def change(self, put: Mapping[Member, int | None], remove: Iterable[Member]) -> dict[Member, str]:
+        gone = [one for one in remove if one[0] not in self.broken]
+        for one in gone:
+            self.members_now.pop(one, None)
+        self.members_now |= {one: left for one, left in put.items() if one[0] not in self.broken}
+        return {one: "the set is gone" for one in [*remove, *put] if one[0] in self.broken}
 
-    def remove(self, service: str, source: Source) -> None:
-        if service in self.broken:
-            raise FirewallError("the set is gone")
-        self.members.pop((service, source), None)
+    def members(self, service: str) -> list[Source]:
+        return [source for name, source in self.members_now if name == service]
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         self.cuts += [(service.name, source) for source in sources]
@@ -86,7 +90,12 @@ def test_a_grant_is_in_the_store_before_the_kernel_is_touched(
     enforcer: Enforcer, store: SqliteStore, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Grant]] = []
-    monkeypatch.setattr(kernel, "put", lambda *_, **__: seen.append(store.live(now=NOW)))
+
+    def look(*_: object) -> dict[Member, str]:
+        seen.append(store.live(now=NOW))
+        return {}
+
+    monkeypatch.setattr(kernel, "change", look)
     enforcer.carry_out([Admit((grant(),))], now=NOW)
     assert seen == [[grant()]]
 
@@ -97,17 +106,17 @@ def test_when_the_store_refuses_the_kernel_is_not_touched(
     store._db.execute("PRAGMA query_only = 1")
     with pytest.raises(StoreError):
         enforcer.carry_out([Admit((grant(),))], now=NOW)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     assert len(enforcer.allowlist) == 0
 
 
 def test_a_source_is_a_member_for_as_long_as_any_client_has_it(enforcer: Enforcer, kernel: Recorder) -> None:
     enforcer.carry_out([Admit((grant(),)), Admit((grant(client="desk", end=NOW + 500),))], now=NOW)
-    assert kernel.members == {("ssh", HOME): 500}
+    assert kernel.members_now == {("ssh", HOME): 500}
     enforcer.carry_out([Revoke(HOME, "desk", ("ssh",))], now=NOW + 0.5)
-    assert kernel.members == {("ssh", HOME): 60}
+    assert kernel.members_now == {("ssh", HOME): 60}
     (outcome,) = enforcer.carry_out([Revoke(HOME, "laptop", ("ssh",))], now=NOW + 1)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     assert outcome.ended == (grant(),)
 
 
@@ -127,21 +136,21 @@ def test_an_end_by_time_cuts_only_what_is_to_be_cut(enforcer: Enforcer, kernel: 
     outcome = enforcer.expire(now=NOW + 60)
     assert {one.service for one in outcome.ended} == {"ssh", "web", "vpn"}
     assert sorted(kernel.cuts) == [("vpn", HOME), ("web", HOME)]
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     assert enforcer.allowlist.next_expiry() is None
 
 
 def test_an_end_by_time_leaves_a_longer_grant_of_another_client(enforcer: Enforcer, kernel: Recorder) -> None:
     enforcer.carry_out([Admit((grant(), grant(client="desk", end=NOW + 500)))], now=NOW)
     enforcer.expire(now=NOW + 60)
-    assert kernel.members == {("ssh", HOME): 440}
+    assert kernel.members_now == {("ssh", HOME): 440}
 
 
 def test_what_the_kernel_refuses_is_said_and_the_rest_is_done(enforcer: Enforcer, kernel: Recorder) -> None:
     kernel.broken = {"ssh"}
     (outcome,) = enforcer.carry_out([Admit((grant("ssh"), grant("web")))], now=NOW)
     assert outcome.error == "the set is gone"
-    assert kernel.members == {("web", HOME): 60}
+    assert kernel.members_now == {("web", HOME): 60}
 
 
 def test_restore_makes_the_kernel_what_the_store_says(store: SqliteStore, kernel: Recorder) -> None:
@@ -152,10 +161,10 @@ def test_restore_makes_the_kernel_what_the_store_says(store: SqliteStore, kernel
     by_hand = grant("ssh", client=BY_HAND, end=None, source=ip_network("2001:db8::/64"))
     everything = (grant(end=NOW + 60.4), by_hand, expired, gone_client, gone_service, not_allowed)
     store.commit([Admit(everything)], now=NOW)
-    kernel.members = {("ssh", ip_network("203.0.113.9")): None}
+    kernel.members_now = {("ssh", ip_network("203.0.113.9")): None}
     enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
     outcome = enforcer.restore(now=NOW + 1)
-    assert kernel.members == {("ssh", HOME): 60, ("ssh", by_hand.source): None}
+    assert kernel.members_now == {("ssh", HOME): 60, ("ssh", by_hand.source): None}
     assert set(outcome.ended) == {expired, gone_client, gone_service, not_allowed}
     assert set(store.live(now=NOW)) == {grant(end=NOW + 60.4), by_hand}
     assert ("vpn", HOME) in kernel.cuts
@@ -171,12 +180,12 @@ def test_changes_by_others_reach_the_allowlist_and_the_kernel(
     outcome = enforcer.catch_up(now=NOW)
     assert set(outcome.admitted) == {grant(), grant("web")}
     assert enforcer.allowlist.covers(ip_address("192.0.2.7").packed, "ssh", now=NOW)
-    assert kernel.members == {("ssh", HOME): 60, ("web", HOME): 60}
+    assert kernel.members_now == {("ssh", HOME): 60, ("web", HOME): 60}
     other.commit([Revoke(HOME, None, ("ssh",)), Admit((grant("web", end=NOW + 90),))], now=NOW)
     other.close()
     outcome = enforcer.catch_up(now=NOW)
     assert outcome.ended == (grant(),)
-    assert kernel.members == {("web", HOME): 90}
+    assert kernel.members_now == {("web", HOME): 90}
     assert kernel.cuts == [("ssh", HOME)], "which the other process owed"
     assert enforcer.catch_up(now=NOW).admitted == ()
 
@@ -254,28 +263,28 @@ def test_what_the_store_cannot_take_is_closed_in_the_kernel_and_stored_later(
         enforcer.carry_out([close], now=NOW)
     outcome = enforcer.close_unsaved(close, now=NOW)
     assert outcome.ended == (grant(),)
-    assert kernel.members == {("ssh", HOME): 60}, "desk's grant is not laptop's to close"
+    assert kernel.members_now == {("ssh", HOME): 60}, "desk's grant is not laptop's to close"
     enforcer.close_unsaved(Revoke(HOME, "desk", ("ssh",)), now=NOW)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     other = SqliteStore(tmp_path)  # a change by others must not open again what is closed
     other.add_counts({"x": 1})
     other.close()
     with pytest.raises(StoreError):
         enforcer.catch_up(now=NOW)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     store._db.execute("PRAGMA query_only = 0")
     enforcer.catch_up(now=NOW)
     assert store.live(now=NOW) == []
-    assert kernel.members == {}
+    assert kernel.members_now == {}
 
 
 def test_a_service_that_the_rules_no_longer_have_is_closed_too(
     enforcer: Enforcer, store: SqliteStore, kernel: Recorder
 ) -> None:
     store.commit([Admit((grant("old"),))], now=NOW)
-    kernel.members = {("old", HOME): 60}
+    kernel.members_now = {("old", HOME): 60}
     (outcome,) = enforcer.carry_out([Revoke(HOME)], now=NOW)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     assert "these rules have no service old" in str(outcome.error)
 
 
@@ -283,7 +292,7 @@ def test_loading_tells_the_kernel_nothing(enforcer: Enforcer, store: SqliteStore
     store.commit([Admit((grant(),))], now=NOW)
     enforcer.load(now=NOW)
     assert list(enforcer.allowlist) == [grant()]
-    assert kernel.members == {}
+    assert kernel.members_now == {}
 
 
 def test_every_change_holds_the_lock(store: SqliteStore, kernel: Recorder) -> None:
@@ -331,7 +340,7 @@ def test_a_close_works_when_the_store_fails_after_its_commit(
 
     monkeypatch.setattr(store, "matching", fail)
     enforcer.carry_out([Revoke(HOME)], now=NOW)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
 
 
 def test_a_mixed_service_is_cut_by_time_where_it_is_not_kept_and_whole_by_a_close(store: SqliteStore) -> None:
@@ -376,9 +385,9 @@ def test_a_restart_gives_grants_the_hours_that_the_rules_have_now(
     store.commit([Admit((grant(end=None), grant(client=BY_HAND, end=None, source=by_hand)))], now=WEDNESDAY)
     enforcer = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
     enforcer.restore(now=WEDNESDAY + 17 * 3600)
-    assert kernel.members == {("ssh", HOME): 3600, ("ssh", by_hand): None}
+    assert kernel.members_now == {("ssh", HOME): 3600, ("ssh", by_hand): None}
     Enforcer(rules, store, kernel, lock=contextlib.nullcontext).restore(now=WEDNESDAY + 19 * 3600)
-    assert kernel.members == {("ssh", by_hand): None}, "an administrator's hand knows no hours"
+    assert kernel.members_now == {("ssh", by_hand): None}, "an administrator's hand knows no hours"
 
 
 def test_a_restart_ends_grants_that_are_wider_than_the_rules_have_them_now(
@@ -389,7 +398,7 @@ def test_a_restart_ends_grants_that_are_wider_than_the_rules_have_them_now(
     enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
     outcome = enforcer.restore(now=NOW)
     assert outcome.ended == (grant(source=wide),)
-    assert kernel.members == {("ssh", wide): 60}
+    assert kernel.members_now == {("ssh", wide): 60}
 
 
 def test_a_restart_ends_grants_of_those_who_are_never_let_in_also_what_was_given_by_hand(
@@ -400,7 +409,7 @@ def test_a_restart_ends_grants_of_those_who_are_never_let_in_also_what_was_given
     store.commit([Admit((grant(), grant(client=BY_HAND)))], now=NOW)
     enforcer = Enforcer(rules, store, kernel, lock=contextlib.nullcontext)
     assert len(enforcer.restore(now=NOW).ended) == 2
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     assert kernel.cuts
 
 
@@ -415,6 +424,71 @@ def test_a_grant_that_the_rules_have_given_an_end_really_ends_then_and_does_not_
     enforcer.restore(now=WEDNESDAY + 17 * 3600)
     outcome = enforcer.expire(now=WEDNESDAY + 18 * 3600)
     assert outcome.ended == (grant(end=WEDNESDAY + 18 * 3600),)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
     enforcer.restore(now=WEDNESDAY + 33 * 3600)
-    assert kernel.members == {}
+    assert kernel.members_now == {}
+
+
+# -- what the kernel refuses
+
+
+def test_what_the_kernel_refused_to_close_is_closed_as_soon_as_it_listens(enforcer: Enforcer, kernel: Recorder) -> None:
+    """By a close or by time: one call that fails must not leave a port open."""
+    enforcer.carry_out([Admit((grant(), grant("web")))], now=NOW)
+    kernel.broken = {"ssh", "web"}
+    enforcer.carry_out([Revoke(HOME, "laptop", ("ssh",))], now=NOW + 1)
+    enforcer.expire(now=NOW + 61)
+    assert set(kernel.members_now) == {("ssh", HOME), ("web", HOME)}
+    told = [enforcer.catch_up(now=NOW + 62).error for _ in range(3)]
+    assert told == [None, None, None], "it was said once"
+    kernel.broken = set()
+    assert enforcer.catch_up(now=NOW + 63).error is None
+    assert kernel.members_now == {}
+
+
+def test_what_the_kernel_refused_to_open_is_opened_for_the_time_that_is_left(
+    enforcer: Enforcer, kernel: Recorder
+) -> None:
+    kernel.broken = {"ssh"}
+    (outcome,) = enforcer.carry_out([Admit((grant(),))], now=NOW)
+    assert outcome.error == "the set is gone"
+    kernel.broken = set()
+    enforcer.catch_up(now=NOW + 20)
+    assert kernel.members_now == {("ssh", HOME): 40}
+
+
+def test_what_ends_by_time_is_closed_in_the_kernel_though_the_store_cannot_be_written(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder
+) -> None:
+    other = ip_network("192.0.2.8")
+    enforcer.carry_out([Admit((grant(), grant(source=other, end=NOW + 600)))], now=NOW)
+    store._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreError):
+        enforcer.expire(now=NOW + 61)
+    assert set(kernel.members_now) == {("ssh", other)}
+    store._db.execute("PRAGMA query_only = 0")
+    assert enforcer.expire(now=NOW + 62).ended == (grant(),)
+
+
+def test_a_sweep_takes_out_what_nobody_was_granted(enforcer: Enforcer, kernel: Recorder) -> None:
+    other, far = ip_network("192.0.2.8"), ip_network("198.51.100.1")
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+    kernel.members_now |= {("ssh", other): None, ("web", other): None, ("ssh", far): None}
+    enforcer.sweep(Revoke(ip_network("192.0.2.0/24"), None, ("ssh",)), now=NOW)
+    assert set(kernel.members_now) == {("ssh", HOME), ("web", other), ("ssh", far)}
+
+
+def test_a_cut_that_is_only_counted_stays_owed_until_it_is_made(store: SqliteStore) -> None:
+    """What is revoked while gatekeeper observes must not be let in when it guards."""
+    kernel = Recorder()
+    kernel.really_cuts = False
+    enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
+    enforcer.carry_out([Admit((grant(),))], now=NOW)
+    (outcome,) = enforcer.carry_out([Revoke(HOME, "laptop", ("ssh",))], now=NOW)
+    assert outcome.cut == 1
+    (again,) = enforcer.carry_out([Revoke(HOME, "desk", ("ssh",))], now=NOW)
+    assert again.cut == 0, "it is counted once"
+    guarding = Recorder()
+    Enforcer(RULES, store, guarding, lock=contextlib.nullcontext).restore(now=NOW)
+    assert guarding.cuts == [("ssh", HOME)]
+    assert store.owed_cuts() == []

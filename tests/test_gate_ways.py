@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,11 @@ from gatekeeper import schedule
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Verdict
+from gatekeeper.model import Admit, Decision, Grant, Reason, Revoke, Verdict
 from gatekeeper.replay import ReplayMemory
-from gatekeeper.settings import Client, Ports, Rules, Service, Transport, Via
-from tests.packets import ACK, CLIENT, SERVER, SYN, echo, ip, tcp, udp
+from gatekeeper.sealed import keys, wire
+from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transport, Via
+from tests.packets import ACK, CLIENT, SYN, echo, ip, tcp, udp
 
 WEDNESDAY = 1_795_564_800.0  # 2026-11-25 00:00 UTC
 NOW = WEDNESDAY + 9 * 3600
@@ -197,8 +199,75 @@ def test_a_prefix_opens_and_closes_the_network_of_the_sender(version: int, expec
     assert closed.source == ip_network(expected)
 
 
-def test_only_datagrams_are_answered() -> None:
+# -- what a sealed knock names
+
+
+SERVER_KEY, DEVICE = keys.generate(), keys.generate()
+OTHER = "192.0.2.99"
+
+
+def sealed(*, address: str | None = None, way: Via = Via.UDP, **client: object) -> Decision:
+    """Have a gate decide about a sealed knock, from the client's usual address."""
+    laptop = Client(name="laptop", services=("ssh",), keys=(keys.public_of(DEVICE),), **client)  # type: ignore[arg-type]
+    services = {"ssh": replace(SSH, never=(ip_network("203.0.113.0/24"),)), "web": WEB}
+    rules = replace(RULES, clients={"laptop": laptop}, services=services, acknowledge=True)
+    the_gate = Gate(rules, enabled(rules, (ServerKey(SERVER_KEY),), now=NOW), Allowlist(()), replays=ReplayMemory())
+    payload = wire.Payload(
+        action=wire.OPEN,
+        ttl=0,
+        sent_at=int(NOW * 1e9),
+        address=wire.ANY_ADDRESS if address is None else wire.pack_address(ip_address(address).packed),
+        service=wire.ANY_SERVICE,
+    )
+    raw, _ = wire.Sealer(DEVICE, keys.public_of(SERVER_KEY)).seal(payload, keys.generate(), now=NOW)
+    packets = {Via.UDP: udp(raw), Via.ICMP: echo(raw), Via.SYN: tcp(SYN, payload=raw)}
+    return the_gate.inspect(packets[way], now=NOW)
+
+
+def source_of(decision: Decision) -> str:
+    assert isinstance(decision.effect, Admit)
+    (grant,) = decision.effect.grants
+    return str(grant.source)
+
+
+def test_only_knocks_by_udp_are_answered() -> None:
     """An answer needs a port to go to."""
-    asking = replace(RULES, acknowledge=True)
-    datagram = Datagram(ip_address(CLIENT[4]), ip_address(SERVER[4]), 0, 0, KEY, via=Via.ICMP)
-    assert gate(asking).judge(datagram, now=NOW).answer is None
+    assert sealed().answer is not None
+    for way in (Via.ICMP, Via.SYN):
+        decision = sealed(way=way)
+        assert decision.effect is not None
+        assert decision.answer is None
+
+
+def test_a_prefix_is_for_the_sender_and_not_for_another_whom_a_knock_names() -> None:
+    wide: dict[str, Any] = {"prefixes": (24, 56), "for_others": True}
+    assert source_of(sealed(**wide)) == "198.51.100.0/24"
+    assert source_of(sealed(address=CLIENT[4], **wide)) == "198.51.100.0/24", "its own address, named"
+    assert source_of(sealed(address=OTHER, **wide)) == f"{OTHER}/32"
+
+
+def test_a_knock_for_another_opens_nothing_for_whom_the_rules_never_let_in() -> None:
+    assert sealed(address="203.0.113.7", for_others=True).reason is Reason.NEVER
+
+
+# -- what is no knock
+
+
+def test_data_to_a_udp_service_is_no_knock() -> None:
+    vpn = Service("vpn", (Ports(Transport.UDP, 51820),), None)
+    decision = gate(replace(RULES, services={"ssh": SSH, "vpn": vpn})).inspect(udp(KEY, port=51820), now=NOW)
+    assert shown(decision) == (Verdict.HOLD, Reason.NO_GRANT)
+
+
+def test_where_knocks_do_not_come_by_udp_their_port_is_like_any_other() -> None:
+    by_echo = gate(replace(RULES, via=frozenset({Via.ICMP})))
+    assert shown(by_echo.inspect(udp(KEY), now=NOW)) == (Verdict.DROP, Reason.NOT_GUARDED)
+
+
+def test_a_syn_with_a_knock_that_is_refused_does_not_keep_out_who_needs_none() -> None:
+    always = of(services={"always": (ip_network(CLIENT[4]),)})
+    assert shown(always.inspect(tcp(SYN, payload=KEY + b" nosuch"), now=NOW)) == (Verdict.REPEAT, Reason.GRANTED)
+
+
+def test_a_ping_of_which_the_queue_has_the_beginning_only_is_not_looked_at() -> None:
+    assert shown(gate().inspect(echo(KEY * 355), now=NOW)) == (Verdict.ACCEPT, Reason.ECHO)

@@ -12,6 +12,7 @@ SERVICES = [
     Service("ssh", (Ports(Transport.TCP, 22),), 60),
     Service("many", (Ports(Transport.TCP, 6000, 6010), Ports(Transport.UDP, 6005)), 60),
     Service("here", (Ports(Transport.TCP, 80),), 60, addresses=(HERE,)),
+    Service("wide", (Ports(Transport.TCP, 20000, 40000),), 60, addresses=(HERE,)),
     Service("there", (Ports(Transport.TCP, 80),), 60, addresses=(THERE,)),
 ]
 
@@ -27,6 +28,11 @@ def test_a_port_is_found_by_its_transport_its_number_and_its_address() -> None:
         (6, 6010, THERE): "many",
         (6, 6011, HERE): None,
         (17, 6005, HERE): "many",
+        (6, 19999, HERE): None,
+        (6, 20000, HERE): "wide",
+        (6, 40000, HERE): "wide",
+        (6, 30000, THERE): None,
+        (17, 30000, HERE): None,
         (6, 80, HERE): "here",
         (6, 80, THERE): "there",
         (6, 80, ip_address("192.0.2.2")): None,

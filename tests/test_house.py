@@ -94,17 +94,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rules.schema",
         "store.sqlite",
     ),
-    7: (
-        "commits",
-        "rules",
-        "cli.knocking",
-    ),
-    8: (
-        "admin",
-        "daemon",
-        "dryrun",
-        "cli.client",
-    ),
+    7: ("commits", "rules", "cli.knocking"),
+    8: ("admin", "daemon", "dryrun", "cli.client"),
     9: ("cli.server",),
     10: ("cli",),
 }

@@ -137,7 +137,7 @@ def test_there_is_a_deaf_socket_for_each_protocol_and_version(fake: type[Fake], 
     for one in fake.made:
         assert one.kind == socket.SOCK_RAW
         assert one.timeout == 0
-        assert one.options[socket.SOL_SOCKET, socket.SO_MARK] == MARK
+        assert one.options[socket.SOL_SOCKET, socket.SO_MARK] == struct.pack("=I", MARK)
         assert one.options[socket.SOL_SOCKET, socket.SO_RCVBUF] == 1
         assert struct.unpack("@HP", one.options[socket.SOL_SOCKET, 26])[0] == 1  # a filter of one instruction
         assert one.queued == []

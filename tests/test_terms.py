@@ -41,10 +41,26 @@ def test_a_grant_is_as_wide_as_the_prefix_and_never_wider_than_from(
     assert terms.source_around(the_client, ip_address(address)) == ip_network(expected)
 
 
-def test_a_grant_that_is_wider_than_the_rules_would_make_it_is_told() -> None:
-    assert terms.is_too_wide(client(), ip_network("192.0.2.0/24"))
-    assert not terms.is_too_wide(client(prefixes=(24, 56)), ip_network("192.0.2.0/24"))
-    assert terms.is_too_wide(client(prefixes=(24, 64)), ip_network("2001:db8::/56"))
+@pytest.mark.parametrize(
+    ("fields", "source", "expected"),
+    [
+        ({}, "192.0.2.7", True),
+        ({}, "192.0.2.0/24", False),
+        ({"prefixes": (24, 56)}, "192.0.2.0/24", True),
+        ({"prefixes": (24, 56)}, "192.0.2.7", False),
+        ({"prefixes": (24, 64)}, "2001:db8::/56", False),
+        ({"sources": ("192.0.2.0/28",)}, "192.0.2.7", True),
+        ({"sources": ("198.51.100.0/24",)}, "192.0.2.7", False),
+        ({"prefixes": (24, 56), "sources": ("192.0.2.0/28",)}, "192.0.2.0/24", False),
+        ({"prefixes": (24, 56), "sources": ("192.0.2.0/28",)}, "192.0.2.0/28", True),
+        ({"for_others": True, "sources": ("198.51.100.0/24",)}, "192.0.2.7", True),
+        ({"for_others": True}, "192.0.2.0/24", False),
+    ],
+)
+def test_a_grant_that_the_rules_would_not_make_is_told(fields: dict[str, object], source: str, expected: bool) -> None:
+    if "sources" in fields:
+        fields = {**fields, "sources": tuple(map(ip_network, fields["sources"]))}  # type: ignore[call-overload]
+    assert terms.can_have(client(**fields), ip_network(source)) is expected
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def _join(options: argparse.Namespace) -> None:
         services=found.services,
         acknowledge=found.acknowledge,
         bind=found.bind,
+        via=found.via,
     )
     profile.check(made)
     folders.make_for(identity)

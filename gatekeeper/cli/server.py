@@ -81,12 +81,11 @@ def _grant(options: argparse.Namespace) -> int:
 
     found, _ = rules.load(Path(options.rules))
     source = admin.parse_source(options.source)
-    grant, error = admin.grant(found, Path(options.state_dir), source, options.service, options.ttl)
+    grant, caution = admin.grant(found, Path(options.state_dir), source, options.service, options.ttl)
     end = "until closed" if grant.expires_at is None else f"until {_clock(grant.expires_at)}"
     print(f"granted {grant.service} to {show_source(grant.source)} {end}")
-    if error is not None:
-        print(f"gatekeeper: warning: stored, but not in the kernel yet: {error}", file=sys.stderr)
-        print("gatekeeper: hint: `gatekeeper run` puts it there when it starts", file=sys.stderr)
+    if caution is not None:
+        print(f"gatekeeper: warning: {caution[0]}\ngatekeeper: hint: {caution[1]}", file=sys.stderr)
     return 0
 
 
@@ -131,7 +130,6 @@ def _flush(options: argparse.Namespace) -> None:
 
 def _invite(options: argparse.Namespace) -> None:
     from gatekeeper import admin, rules
-    from gatekeeper.settings import Via
 
     found, _ = rules.load(Path(options.rules))
     invite = str(admin.invite(found, Path(options.state_dir), options.name, options.service, options.host))
@@ -141,9 +139,6 @@ def _invite(options: argparse.Namespace) -> None:
 
         segno.make(invite, error="l").terminal(compact=True)
     print(f"on the device: gatekeeper join {shlex.quote(invite)}", file=sys.stderr)
-    if Via.UDP not in found.via:
-        ways = " or ".join(f"--via {way.value}" for way in sorted(found.via))
-        print(f"these rules take no knocks by udp: on the device, knock with {ways}", file=sys.stderr)
 
 
 def _reset_floor(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """Invites: what a device needs to know of a server, in one line that holds no secret. Pure.
 
-``gatekeeper://HOST:PORT/CLIENT/SERVER-KEY/SERVICE,SERVICE[/acknowledge,bind]``, the key in the URL alphabet
+``gatekeeper://HOST:PORT/CLIENT/SERVER-KEY/SERVICE,SERVICE[/acknowledge,bind,via-icmp]``, the key in the URL alphabet
 of base64. Nothing in it needs quoting in a shell, but for the brackets of an IPv6 address.
 """
 
@@ -31,11 +31,13 @@ class Invite(NamedTuple):
     services: tuple[str, ...]
     acknowledge: bool = False
     bind: bool = False
+    via: str = "udp"
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         key = keys.show(self.server_key).translate(_TO_URL).rstrip("=")
-        options = ",".join(name for name in ("acknowledge", "bind") if getattr(self, name))
+        wanted = {"acknowledge": self.acknowledge, "bind": self.bind, f"via-{self.via}": self.via != "udp"}
+        options = ",".join(name for name, is_set in wanted.items() if is_set)
         services = ",".join(self.services)
         return f"{_SCHEME}://{host}:{self.port}/{self.client}/{key}/{services}{'/' if options else ''}{options}"
 
@@ -70,6 +72,7 @@ def _read(text: str) -> Invite:
         services=tuple(map(_check_service, services.split(","))),
         acknowledge="acknowledge" in options,
         bind="bind" in options,
+        via=next((way for way in ("icmp", "syn") if f"via-{way}" in options), "udp"),
     )
 
 

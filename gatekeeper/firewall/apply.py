@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gatekeeper.errors import FirewallError
@@ -23,8 +25,8 @@ class Loaded:
     observes: bool
 
 
-def load_sets(rules: Rules) -> tools.Iptables:
-    """Put chains and sets in place, closed; members that sets have already stay. Returns the variant.
+def load_sets(rules: Rules) -> tuple[tools.Iptables, list[str]]:
+    """Put chains and sets in place, closed; members that sets have already stay. Returns the variant, and warnings.
 
     Chains of ours in the other variant are taken out, and so are the sets of services that are gone.
 
@@ -33,15 +35,12 @@ def load_sets(rules: Rules) -> tools.Iptables:
     """
     chosen = tools.choose(rules.firewall.variant)
     tools.run(["ipset", "restore"], sets.create_text(rules))
-    for version in tools.ip_versions():
-        chosen.restore(version, ruleset.iptables_text(rules, version, SetMembers(), chosen.save(version)))
-    _remove_others(chosen)
-    _remove_sets(keep=sets.names_of(rules))
-    return chosen
+    _load(chosen, lambda version, before: ruleset.iptables_text(rules, version, SetMembers(), before))
+    return chosen, _remove_others(chosen) + _remove_stale_sets(keep=sets.names_of(rules))
 
 
-def load_rules(rules: Rules) -> tools.Iptables:
-    """Put chains in place, closed but for the grants that have a rule there already. Returns the variant.
+def load_rules(rules: Rules) -> tuple[tools.Iptables, list[str]]:
+    """Put chains in place, closed but for the grants that have a rule there already. Returns the variant, and warnings.
 
     Chains of ours in the other variant are taken out, and so are all our sets.
 
@@ -49,15 +48,31 @@ def load_rules(rules: Rules) -> tools.Iptables:
         FirewallError: a tool is missing or refused. What was in place is still there.
     """
     chosen = tools.choose(rules.firewall.variant)
-    for version in tools.ip_versions():
-        before = chosen.save(version)
-        text = before.get(TABLE, "")
-        granted = {name: list(dict.fromkeys(saved.granted(text, from_chain(name)))) for name in rules.services}
-        chosen.restore(version, ruleset.iptables_text(rules, version, RuleMembers(granted), before))
-    _remove_others(chosen)
-    if tools.find("ipset") is not None:
-        _remove_sets(keep=set())
-    return chosen
+
+    def text(version: int, before: Mapping[str, str]) -> str:
+        mangle = before.get(TABLE, "")
+        granted = {name: list(dict.fromkeys(saved.granted(mangle, from_chain(name)))) for name in rules.services}
+        return ruleset.iptables_text(rules, version, RuleMembers(granted), before)
+
+    _load(chosen, text)
+    stale = _remove_stale_sets(keep=set()) if tools.find("ipset") is not None else []
+    return chosen, _remove_others(chosen) + stale
+
+
+def _load(variant: tools.Iptables, text: Callable[[int, Mapping[str, str]], str]) -> None:
+    """Load both IP versions, or leave both as they were (but where nothing of ours was, it stays closed)."""
+    before: dict[int, dict[str, str]] = {}
+    try:
+        for version in tools.ip_versions():
+            saved_now = variant.save(version)
+            variant.restore(version, text(version, saved_now))
+            before[version] = saved_now
+    except FirewallError:
+        for version, tables in before.items():
+            if any(map(saved.our_chains, tables.values())):
+                with contextlib.suppress(FirewallError):
+                    variant.restore_whole(version, tables)
+        raise
 
 
 def loaded() -> Loaded | None:
@@ -67,10 +82,11 @@ def loaded() -> Loaded | None:
         FirewallError: a tool is missing, or we may not look.
     """
     for variant in tools.installed_variants():
-        texts = [text for version in tools.ip_versions() for text in variant.save(version).values()]
-        if any(map(saved.our_chains, texts)):
+        tables = [variant.save(version) for version in tools.ip_versions()]
+        if any(saved.our_chains(text) for one in tables for text in one.values()):
+            texts = [text for one in tables if saved.our_chains(text := one.get(TABLE, ""))]
             has_rules = any(map(saved.has_member_chains, texts))
-            return Loaded(variant, has_rules, any(map(saved.observes, texts)))
+            return Loaded(variant, has_rules, bool(texts) and all(map(saved.observes, texts)))
     return None
 
 
@@ -86,10 +102,28 @@ def flush() -> list[str]:
     return gone + (_remove_sets(keep=set()) if tools.find("ipset") is not None else [])
 
 
-def _remove_others(chosen: tools.Iptables) -> None:
+def _remove_others(chosen: tools.Iptables) -> list[str]:
+    """Take our chains out of the other variant; return what could not be done, for the ruleset is in place already."""
     for other in tools.installed_variants():
-        if other != chosen:
-            _remove_chains(other)
+        try:
+            if other != chosen:
+                _remove_chains(other)
+        except FirewallError as error:
+            return [f"what is left in iptables {other.variant} could not be taken out: {error.message}"]
+    return []
+
+
+def _remove_stale_sets(keep: set[str]) -> list[str]:
+    """Remove the sets that these rules do not need; one that a foreign rule uses is emptied, and told of."""
+    warnings = []
+    for name in tools.our_sets():
+        if name not in keep:
+            try:
+                tools.run(["ipset", "destroy", name])
+            except FirewallError:
+                tools.run(["ipset", "flush", name])
+                warnings.append(f"the set {name} is emptied, and not removed: a rule that is not ours uses it")
+    return warnings
 
 
 def _remove_chains(variant: tools.Iptables) -> list[str]:

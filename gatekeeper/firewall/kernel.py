@@ -6,13 +6,15 @@ keeps the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import sets, tools
 from gatekeeper.firewall.cut import cut
 from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.names import VERSIONS, set_name
 from gatekeeper.networks import Address, Source
+from gatekeeper.protocols import Member
 from gatekeeper.settings import Service
 
 
@@ -20,11 +22,12 @@ class IpsetBackend:
     """The real kernel of this network namespace."""
 
     name = "ipset"
+    keeps_time = True
 
-    def __init__(self, *, cuts: bool = True) -> None:
-        """``cuts``: whether connections are cut, or only counted."""
+    def __init__(self, *, really_cuts: bool = True) -> None:
+        """``really_cuts``: whether connections are cut, or only counted."""
         self._sets = Ipset()
-        self._cuts = cuts
+        self.really_cuts = really_cuts
 
     def close(self) -> None:
         """Let go of the netlink socket."""
@@ -34,17 +37,30 @@ class IpsetBackend:
         """Make these, and no others, the members of each service."""
         tools.run(["ipset", "restore"], sets.replace_members_text(members))
 
-    def put(self, service: str, source: Source, *, timeout: int | None) -> None:
-        """Let ``source`` in for ``timeout`` seconds, whatever was there before."""
-        self._sets.add(set_name(service, source.version), source, sets.kernel_timeout(timeout))
+    def change(self, put: Mapping[Member, int | None], remove: Iterable[Member]) -> dict[Member, str]:
+        """Let members in for so many seconds; let others in no longer. Returns what was refused, and why."""
+        refused: dict[Member, str] = {}
+        for service, source in remove:
+            try:
+                self._sets.delete(set_name(service, source.version), source)
+            except FirewallError as error:
+                refused[service, source] = error.message
+        for (service, source), seconds in put.items():
+            try:
+                self._sets.add(set_name(service, source.version), source, sets.kernel_timeout(seconds))
+            except FirewallError as error:
+                refused[service, source] = error.message
+        return refused
 
-    def remove(self, service: str, source: Source) -> None:
-        """Let ``source`` in no longer. Without its set, nobody is let in."""
-        self._sets.delete(set_name(service, source.version), source)
+    def members(self, service: str) -> list[Source]:
+        """List the members of a service."""
+        there = tools.our_sets()
+        names = [name for version in VERSIONS if (name := set_name(service, version)) in there]
+        return [source for name in names for source in sets.members(tools.run(["ipset", "save", name]))]
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""
-        return cut(service, sources, spare=spare, only_count=not self._cuts)
+        return cut(service, sources, spare=spare, only_count=not self.really_cuts)
 
     def count(self, service: str) -> int:
         """Count the members of a service."""

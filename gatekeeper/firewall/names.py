@@ -12,11 +12,14 @@ OUT = CHAIN_PREFIX + "OUT"
 """mangle OUTPUT: what protected ports send, likewise."""
 PASS = CHAIN_PREFIX + "PASS"
 """mangle: marks the flow of a granted packet, and hands the packet back."""
+SENT = CHAIN_PREFIX + "SENT"
+"""mangle: lets a reset of our own leave, without the mark that it bore."""
+ECHO = CHAIN_PREFIX + "ECHO"
+"""mangle INPUT, behind everybody's rules: echo requests that may bear a knock."""
 RAW = CHAIN_PREFIX + "RAW"
 """raw PREROUTING: keeps knocks out of connection tracking."""
 
-JUMPS = {"mangle": {"INPUT": IN, "OUTPUT": OUT}, "raw": {"PREROUTING": RAW}}
-"""Table -> built-in chain -> our chain that it jumps to."""
+TABLES = ("raw", "mangle")
 
 SET_PREFIX = "gatekeeper-"
 VERSIONS = (4, 6)

@@ -27,11 +27,12 @@ from itertools import product
 
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
+    ECHO,
     IN,
-    JUMPS,
     OUT,
     PASS,
     RAW,
+    SENT,
     always_set,
     in_chain,
     never_set,
@@ -59,7 +60,14 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
     without the old rules or the new ones.
     """
     saved = saved or {}
-    mangle = [IN, OUT, PASS]
+    # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
+    # worker looks at, skips the rest of the table.
+    at = "-I INPUT 1" if rules.mode is Mode.GUARD else "-A INPUT"
+    jumps = {
+        "raw": [f"-I PREROUTING 1 -j {RAW}"],
+        "mangle": [f"{at} -j {IN}", f"-I OUTPUT 1 -j {OUT}", f"-A INPUT -j {ECHO}"],
+    }
+    mangle = [IN, OUT, PASS, SENT, ECHO]
     for name in rules.services:
         mangle += [in_chain(name), out_chain(name), *members.chains(name)]
     tables = {"raw": ([RAW], _raw(rules)), "mangle": (mangle, _mangle(rules, version, members))}
@@ -72,7 +80,7 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
         lines.extend(f"-D {rule}" for rule in foreign_jumps(before))
         lines.extend(f"-F {chain}" for chain in gone)
         lines.extend(f"-X {chain}" for chain in gone)
-        lines.extend(f"-I {builtin} 1 -j {chain}" for builtin, chain in JUMPS[table].items())
+        lines.extend(jumps[table])
         lines.extend(body)
         lines.append("COMMIT")
     return "\n".join(lines) + "\n"
@@ -94,6 +102,10 @@ def _raw(rules: Rules) -> Iterator[str]:
 
 def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     yield f"-A {PASS} -j CONNMARK --set-xmark {_mark(rules)}"
+    # Somebody else may copy packet marks to connections (CONNMARK --save-mark): ours must not be among them.
+    unmark = f"-j MARK --set-xmark 0x0/{rules.firewall.mark:#x}"
+    yield f"-A {PASS} {unmark}"
+    yield f"-A {SENT} {unmark}"
     yield f"-A {IN} -i lo -j RETURN"
     yield f"-A {OUT} -o lo -j RETURN"
     # Knocks come before services, so that no grant can hide a later knock.
@@ -103,7 +115,7 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
             yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
         yield f"-A {IN} {knock} {_queue(rules, bypass=rules.mode is Mode.OBSERVE)}"
     if Via.ICMP in rules.via:
-        yield f"-A {IN} {_ECHO[version]} {_queue(rules, bypass=True)}"
+        yield f"-A {ECHO} ! -i lo {_ECHO[version]} {_queue(rules, bypass=True)}"
     for service in rules.services.values():
         yield from (f"-A {IN} {place} -g {in_chain(service.name)}" for place in _places(service, version, "d", "i"))
         yield from _arriving(rules, service, version, members)
@@ -147,7 +159,7 @@ def _leaving(rules: Rules, service: Service, version: int, members: Members) -> 
     chain, mark = out_chain(service.name), _mark(rules)
     reset = "-p tcp -m tcp --tcp-flags RST RST"
     if rules.refuse is Refuse.RESET and service.has(Transport.TCP):
-        yield f"-A {chain} {reset} -m mark --mark {mark} -j RETURN"
+        yield f"-A {chain} {reset} -m mark --mark {mark} -g {SENT}"
     for who in members.within(_of(service.never, version), never_set(service.name, version), "dst"):
         yield f"-A {chain} {who} -j DROP"
     if service.has(Transport.TCP) and service.keeps(Transport.TCP):

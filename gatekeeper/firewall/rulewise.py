@@ -9,14 +9,18 @@ and removing removes them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply, ruleset, saved, tools
 from gatekeeper.firewall.cut import cut
+from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.members import RuleMembers, arriving_rule, leaving_rule
-from gatekeeper.firewall.names import from_chain, to_chain
+from gatekeeper.firewall.names import from_chain, set_name, to_chain
 from gatekeeper.networks import Address, Source
+from gatekeeper.protocols import Member
 from gatekeeper.settings import Rules, Service
 
 
@@ -24,70 +28,86 @@ class RulesBackend:
     """The real kernel of this network namespace."""
 
     name = "rules"
+    keeps_time = False
 
-    def __init__(self, rules: Rules, variant: tools.Iptables, *, cuts: bool = True) -> None:
-        """``variant``: where the chains are. ``cuts``: whether connections are cut, or only counted."""
+    def __init__(self, rules: Rules, variant: tools.Iptables, *, really_cuts: bool = True) -> None:
+        """``variant``: where the chains are. ``really_cuts``: whether connections are cut, or only counted."""
         self._rules = rules
         self._variant = variant
-        self._cuts = cuts
-        self._put: set[tuple[str, Source]] = set()
+        self._sets = Ipset()
+        self.really_cuts = really_cuts
+        self._known: set[Member] = set()
         """What we have put there and not removed. (Another process may have.)"""
 
     def close(self) -> None:
-        """Let go of nothing."""
+        """Let go of the netlink socket."""
+        self._sets.close()
 
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Make these, and no others, the sources of each service."""
         granted = RuleMembers({name: list(sources) for name, sources in members.items()})
         for version in tools.ip_versions():
             self._variant.restore(version, ruleset.members_text(self._rules, version, granted))
-        self._put = {(name, source) for name, sources in members.items() for source in sources}
+        self._known = {(name, source) for name, sources in members.items() for source in sources}
 
-    def put(self, service: str, source: Source, *, timeout: int | None) -> None:  # noqa: ARG002 (nobody here keeps time)
-        """Let ``source`` in until it is removed."""
-        if (service, source) in self._put and self._is_there(service, source):
-            return
-        self._change(source, [f"-I {rule}" for rule in _rules(service, source)])
-        self._put.add((service, source))
+    def change(self, put: Mapping[Member, int | None], remove: Iterable[Member]) -> dict[Member, str]:
+        """Let members in until they are removed; let others in no longer. Returns what was refused, and why."""
+        refused: dict[Member, str] = {}
+        gone = list(remove)
+        for version in (4, 6):
+            for members, change in ((gone, self._remove), (list(put), self._put)):
+                ours = [one for one in members if one[1].version == version]
+                try:
+                    if ours:
+                        change(version, ours)
+                except FirewallError as error:
+                    refused |= dict.fromkeys(ours, error.message)
+        return refused
 
-    def remove(self, service: str, source: Source) -> None:
-        """Let ``source`` in no longer. Without its chain, nobody is let in."""
-        self._put.discard((service, source))
-        there = self._there(service, source)
-        self._change(source, [f"-D {rule}" for rule, number in there.items() for _ in range(number)])
+    def _put(self, version: int, members: Sequence[Member]) -> None:
+        there = self._there(version, members) if self._known.intersection(members) else Counter()
+        missing = [rule for one in members for rule in _rules(*one) if not there[rule]]
+        self._restore(version, [f"-I {rule}" for rule in missing])
+        self._known.update(members)
+
+    def _remove(self, version: int, members: Sequence[Member]) -> None:
+        self._known.difference_update(members)
+        there = self._there(version, members)
+        self._restore(version, [f"-D {rule}" for one in members for rule in _rules(*one) for _ in range(there[rule])])
+        for service, source in members:  # a start that was killed may have left its sets in use
+            with contextlib.suppress(FirewallError):  # there is no ipset in this kernel
+                self._sets.delete(set_name(service, source.version), source)
+
+    def members(self, service: str) -> list[Source]:
+        """List the sources of a service."""
+        chain = from_chain(service)
+        found = [source for version in tools.ip_versions() for source in saved.granted(self._saved(version), chain)]
+        return list(dict.fromkeys(found))
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""
-        return cut(service, sources, spare=spare, only_count=not self._cuts)
+        return cut(service, sources, spare=spare, only_count=not self.really_cuts)
 
     def count(self, service: str) -> int:
         """Count the sources of a service."""
-        return sum(
-            len(set(saved.granted(self._saved(version), from_chain(service)))) for version in tools.ip_versions()
-        )
+        return len(self.members(service))
 
-    def _is_there(self, service: str, source: Source) -> bool:
-        return all(self._there(service, source).values())
-
-    def _there(self, service: str, source: Source) -> dict[str, int]:
-        """Tell how often each rule of a grant is there."""
-        text = self._saved(source.version)
-        return {
-            arriving_rule(service, source): saved.granted(text, from_chain(service)).count(source),
-            leaving_rule(service, source): saved.granted(text, to_chain(service)).count(source),
-        }
+    def _there(self, version: int, members: Sequence[Member]) -> Counter[str]:
+        """Tell how often each rule of these services is there."""
+        text = self._saved(version)
+        there: Counter[str] = Counter()
+        for service in {service for service, _ in members}:
+            there.update(arriving_rule(service, one) for one in saved.granted(text, from_chain(service)))
+            there.update(leaving_rule(service, one) for one in saved.granted(text, to_chain(service)))
+        return there
 
     def _saved(self, version: int) -> str:
         return self._variant.save(version).get(apply.TABLE, "")
 
-    def _change(self, source: Source, lines: list[str]) -> None:
-        if not lines:
-            return
-        text = "".join(f"{line}\n" for line in (f"*{apply.TABLE}", *lines, "COMMIT"))
-        try:
-            self._variant.restore(source.version, text)
-        except FirewallError as error:
-            raise FirewallError(f"the rules of {source} could not be changed: {error.message}", error.hint) from error
+    def _restore(self, version: int, lines: list[str]) -> None:
+        if lines:
+            text = "".join(f"{line}\n" for line in (f"*{apply.TABLE}", *lines, "COMMIT"))
+            self._variant.restore(version, text)
 
 
 def _rules(service: str, source: Source) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from ipaddress import ip_network
 
@@ -24,8 +25,18 @@ def foreign_jumps(saved: str) -> list[str]:
         for line in saved.splitlines()
         if line.startswith("-A ")
         and not line.startswith(f"-A {CHAIN_PREFIX}")
-        and (f" -j {CHAIN_PREFIX}" in line or f" -g {CHAIN_PREFIX}" in line)
+        and _target(line).startswith(CHAIN_PREFIX)
     ]
+
+
+def _target(line: str) -> str:
+    """Return where a rule leads: the word behind its last ``-j`` or ``-g``. What stands in a comment is one word."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return ""
+    places = [number for number, word in enumerate(words[:-1]) if word in {"-j", "-g"}]
+    return words[places[-1] + 1] if places else ""
 
 
 def removal_text(saved: Mapping[str, str]) -> str:

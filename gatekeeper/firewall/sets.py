@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
 
 from gatekeeper.firewall.names import IPSET_FAMILY, VERSIONS, always_set, fresh_set, never_set, set_name
 from gatekeeper.networks import Source
@@ -46,6 +47,11 @@ def replace_members_text(members: Mapping[str, Mapping[Source, int | None]]) -> 
         for name, sources in members.items()
         for version in VERSIONS
     )
+
+
+def members(saved: str) -> list[Source]:
+    """Read the members in the text of ``ipset save``."""
+    return [ip_network(line.split()[2]) for line in saved.splitlines() if line.startswith("add ")]
 
 
 def _networks(rules: Rules) -> dict[str, tuple[int, list[Source]]]:

@@ -10,16 +10,27 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall.names import JUMPS, SET_PREFIX, VERSIONS
+from gatekeeper.firewall.names import SET_PREFIX, TABLES, VERSIONS
 
 VARIANTS = ("nft", "legacy")
 _TIMEOUT = 30.0
 _PREFIX = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+_NO_IPSET = (
+    "ipset is not installed",
+    "kernel error received: set type not supported",
+    "cannot open session to kernel",
+    "kernel support",
+    "match `set'",
+    "match set",
+    "extension set",
+)
+"""What the tools say where the kernel or the machine has no ipset, or iptables cannot use it."""
 _HINTS = {
     "permission denied": "run it as root, or with sudo",
     "operation not permitted": "run it as root, or with sudo",
@@ -81,12 +92,18 @@ class Iptables:
         """Load tables; what is not named in them stays as it is."""
         run([self._tool(version, "restore"), "--noflush", "--wait", "5"], text)
 
+    def restore_whole(self, version: int, tables: Mapping[str, str]) -> None:
+        """Make tables what ``save`` returned, everybody's rules included."""
+        for table, text in tables.items():
+            if text:
+                run([self._tool(version, "restore"), "--wait", "5", "-T", table], text)
+
     def save(self, version: int) -> dict[str, str]:
         """Return the text of each table that may hold chains of ours.
 
         Asking the legacy variant for a table would create it, so it is asked only for what is there.
         """
-        tables = list(JUMPS)
+        tables = list(TABLES)
         if self.variant == "legacy":
             try:
                 there = Path(_LEGACY_TABLES[version]).read_text().split()
@@ -105,6 +122,11 @@ def installed_variants() -> list[Iptables]:
     """Return the variants that this machine has commands for."""
     found = [name for name in VARIANTS if find(f"iptables-{name}-save")]
     return [Iptables(name) for name in found or [default_variant()]]
+
+
+def is_for_lack_of_ipset(error: FirewallError) -> bool:
+    """Whether something failed because there is no ipset here."""
+    return any(words in error.message.lower() for words in _NO_IPSET)
 
 
 def choose(setting: str) -> Iptables:

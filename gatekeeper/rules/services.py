@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import yaml
 
 from gatekeeper import duration
-from gatekeeper.networks import Address, Source, lies_in
+from gatekeeper.networks import Address, Networks, Source, is_unicast
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
 from gatekeeper.settings import Established, Ports, Service, Transport
@@ -117,6 +117,8 @@ class ServiceReader:
             address = values.address(self._doc, node)
             if address is not None and address.is_unspecified:
                 self._doc.complain(node, f"{address} is no address", "to guard all addresses, take the line out")
+            elif address is not None and not is_unicast(address):
+                self._doc.complain(node, f"{address} is no address that can be guarded", "name one of this machine's")
             elif address is not None and address not in found:
                 found.append(address)
         versions = {address.version for address in found}
@@ -137,7 +139,7 @@ class ServiceReader:
             if not _INTERFACE.fullmatch(name):
                 hint = "such as eth0, or eth+ for all whose names begin so"
                 self._doc.complain(node, f'"{name}" cannot be the name of an interface', hint)
-            elif name == "lo":
+            elif name in {"lo", "lo+", "l+"}:
                 self._doc.complain(node, "loopback is never guarded", "name the interface that faces the network")
             else:
                 found.append(name)
@@ -151,12 +153,11 @@ class ServiceReader:
         return tuple(dict.fromkeys(always)), tuple(dict.fromkeys(never))
 
 
-def warn_of_contradiction(
-    document: Document, field: Entry, always: Iterable[Source], never: tuple[Source, ...]
-) -> None:
+def warn_of_contradiction(document: Document, field: Entry, always: Iterable[Source], never: Iterable[Source]) -> None:
     """Warn of what is in ``always`` and does nothing there, for ``never`` goes before it."""
+    banned = Networks(never)
     for network in always:
-        if any(lies_in(network, other) for other in never):
+        if banned.holds(network):
             document.warn(field.value, f"{network} lies in never:, which goes before always:", "take one of them out")
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 import yaml
 
 from gatekeeper import duration, schedule
-from gatekeeper.networks import Address, Source, unmapped
+from gatekeeper.networks import Address, Source, host, unmapped
 from gatekeeper.rules import moment
 from gatekeeper.rules.document import Document, Entry
 from gatekeeper.schedule import Hours
@@ -123,7 +123,7 @@ def address(doc: Document, node: yaml.Node) -> Address | None:
     if text is None:
         return None
     try:
-        return unmapped(ip_network(ip_address(text))).network_address
+        return unmapped(host(ip_address(_without_zone(text)))).network_address
     except ValueError:
         doc.complain(node, f'"{text}" is not an address', "such as 192.0.2.1 or 2001:db8::1")
         return None
@@ -137,11 +137,18 @@ def networks(doc: Document, field: Entry | None) -> tuple[Source, ...]:
         if text is None:
             continue
         try:
-            found.append(unmapped(ip_network(text, strict=False)))
+            found.append(unmapped(ip_network(_without_zone(text), strict=False)))
         except ValueError:
             hint = "such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/64"
             doc.complain(node, f'"{text}" is neither an address nor a network', hint)
     return tuple(found)
+
+
+def _without_zone(text: str) -> str:
+    """Refuse a zone (fe80::1%eth0), which means something on one machine only; and may have any text in it."""
+    if "%" in text:
+        raise ValueError(text)
+    return text
 
 
 def always(doc: Document, field: Entry | None) -> tuple[Source, ...]:

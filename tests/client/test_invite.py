@@ -57,6 +57,7 @@ _CLIENTS = st.builds(str.__add__, st.sampled_from(_WORD), st.text(_WORD + "_.@-"
 _SERVICES = st.builds(str.__add__, st.sampled_from(_WORD), st.text(_WORD + "_-", max_size=15))
 _INVITES = st.builds(
     Invite,
+    via=st.sampled_from(["udp", "icmp", "syn"]),
     host=_HOSTS,
     port=st.integers(1, 65535),
     client=_CLIENTS,
@@ -151,3 +152,15 @@ def test_an_invite_that_was_cut_short_or_garbled_is_refused_or_good(some: Invite
 def test_a_host_that_does_not_fit_into_an_invite_is_refused_where_it_is_made(host: str) -> None:
     with pytest.raises(ValueError, match="is not the name or address of a host"):
         invite.check_host(host)
+
+
+@pytest.mark.parametrize("via", ["icmp", "syn"])
+def test_an_invite_says_how_to_knock_where_it_is_not_by_udp(via: str) -> None:
+    made = knocking_by(via)
+    assert str(made).endswith(f"/via-{via}")
+    assert invite.parse(str(made)) == made
+    assert "via" not in str(knocking_by("udp"))
+
+
+def knocking_by(via: str) -> Invite:
+    return Invite("192.0.2.1", 62201, "laptop", bytes(range(1, 33)), ("ssh",), via=via)

@@ -159,7 +159,7 @@ def test_where_refusals_are_told_never_is_told_too_and_our_resets_may_leave() ->
     aloud = replace(LISTED, refuse=Refuse.RESET)
     assert chain("GKEEPER-IN-ssh", rules=aloud)[0] == f"-m set --match-set gatekeeper-n4-ssh src {QUEUE}"
     leaving = chain("GKEEPER-OUT-ssh", rules=aloud)
-    assert leaving[0] == "-p tcp -m tcp --tcp-flags RST RST -m mark --mark 0x40/0x40 -j RETURN"
+    assert leaving[0] == "-p tcp -m tcp --tcp-flags RST RST -m mark --mark 0x40/0x40 -g GKEEPER-SENT"
     assert leaving[1] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
 
 
@@ -172,10 +172,29 @@ def test_knocks_are_not_tracked() -> None:
 
 def test_echo_requests_go_on_without_a_worker_and_are_queued_only_where_knocks_come_by_them() -> None:
     by_echo = replace(RULES, via=frozenset({Via.ICMP}))
-    assert f"-p icmp -m icmp --icmp-type 8 {QUEUE} --queue-bypass" in chain(names.IN, rules=by_echo)
-    assert f"-p ipv6-icmp -m icmp6 --icmpv6-type 128 {QUEUE} --queue-bypass" in chain(names.IN, 6, rules=by_echo)
+    assert chain(names.ECHO, rules=by_echo) == [f"! -i lo -p icmp -m icmp --icmp-type 8 {QUEUE} --queue-bypass"]
+    assert chain(names.ECHO, 6, rules=by_echo) == [
+        f"! -i lo -p ipv6-icmp -m icmp6 --icmpv6-type 128 {QUEUE} --queue-bypass"
+    ]
     assert not any("--dport 4000" in line for line in chain(names.IN, rules=by_echo))
-    assert not any("icmp" in line for line in chain(names.IN) + chain(names.IN, 6))
+    assert chain(names.ECHO) == chain(names.ECHO, 6) == []
+
+
+def test_what_lets_packets_go_on_comes_behind_everybodys_rules_and_what_guards_before_them() -> None:
+    """For what the queue lets go on skips the rest of the table: also the host's own rules."""
+    guards, observes = (
+        ruleset.iptables_text(replace(RULES, mode=mode, via=frozenset(Via)), 4, SETS)
+        for mode in (Mode.GUARD, Mode.OBSERVE)
+    )
+    for text in (guards, observes):
+        assert "\n-A INPUT -j GKEEPER-ECHO\n" in text
+        assert "bypass" not in "".join(line for line in text.splitlines() if "GKEEPER-IN" in line) or text is observes
+    assert "\n-I INPUT 1 -j GKEEPER-IN\n" in guards
+    assert "\n-A INPUT -j GKEEPER-IN\n" in observes
+
+
+def test_no_packet_keeps_our_mark_which_others_may_copy_to_its_connection() -> None:
+    assert chain(names.PASS)[-1] == chain(names.SENT)[-1] == "-j MARK --set-xmark 0x0/0x40"
 
 
 @pytest.mark.parametrize("version", [4, 6])

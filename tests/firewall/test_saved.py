@@ -30,6 +30,16 @@ def test_whose_rules_jump_to_ours() -> None:
     assert saved.foreign_jumps(SAVED) == ["INPUT -j GKEEPER-IN", "INPUT -s 10.0.0.1/32 -g GKEEPER-IN"]
 
 
+def test_our_words_in_the_comment_of_a_foreign_rule_do_not_make_it_ours() -> None:
+    """It could be a rule that keeps somebody out."""
+    line = '-A INPUT -s 203.0.113.9/32 -m comment --comment "it\\"s -j GKEEPER-IN -g GKEEPER-IN" -j DROP'
+    assert saved.foreign_jumps(line) == []
+    assert saved.foreign_jumps('-A INPUT -m comment --comment "a -j DROP" -j GKEEPER-IN') == [
+        'INPUT -m comment --comment "a -j DROP" -j GKEEPER-IN'
+    ]
+    assert saved.foreign_jumps('-A INPUT -m comment --comment "broken -j GKEEPER-IN') == []
+
+
 def test_granted_sources_are_read_back_as_they_were_written() -> None:
     sources = [ip_network("192.0.2.7"), ip_network("192.0.2.0/24"), ip_network("192.0.2.7")]
     text = ruleset.iptables_text(RULES, 4, RuleMembers({"ssh": sources}))

@@ -98,8 +98,8 @@ def test_a_replay_after_a_restart_grants_nothing(site: Site, version: int, end: 
 STEPS = {
     "before-the-commit": ("gatekeeper.store.sqlite:SqliteStore.commit", False),
     "behind-the-commit": ("+gatekeeper.store.sqlite:SqliteStore.commit", True),
-    "before-the-kernel": ("gatekeeper.firewall.kernel:IpsetBackend.put", True),
-    "behind-the-kernel": ("+gatekeeper.firewall.kernel:IpsetBackend.put", True),
+    "before-the-kernel": ("gatekeeper.firewall.kernel:IpsetBackend.change", True),
+    "behind-the-kernel": ("+gatekeeper.firewall.kernel:IpsetBackend.change", True),
     "before-the-verdict": ("gatekeeper.worker:Worker.finished", True),
 }
 
