@@ -96,7 +96,6 @@ class Worker:
         self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         """A byte that is written to ``wake_fd`` makes ``run`` look around (``signal.set_wakeup_fd`` wants a pipe)."""
         self._stopping = False
-        self._number = 0
 
     def bind(self, number: int) -> None:
         """Take the queue.
@@ -104,7 +103,6 @@ class Worker:
         Raises:
             QueueError: another process has it, or we may not.
         """
-        self._number = number
         try:
             length = _OBSERVED_LENGTH if self._manners.observes else _QUEUE_LENGTH
             self._queue.bind(number, self._on_packet, max_len=length, sock_len=_SOCKET_BYTES)
@@ -112,6 +110,9 @@ class Worker:
             raise QueueError(
                 f"cannot bind queue {number}: {error}", f"{nfqueue.owner(number) or 'nobody'} has it"
             ) from error
+        if self._manners.observes:
+            with _Receiver(self._queue.get_fd()) as receiver:
+                nfqueue.fail_open(receiver.socket, number)
 
     def finished(self, jobs: list[Job]) -> None:
         """Tell the worker, from another thread, that jobs have their outcome."""
@@ -131,8 +132,6 @@ class Worker:
         """Work until ``stop``. Packets that are still held then are dropped; the ruleset stays closed."""
         receiver = _Receiver(self._queue.get_fd())
         with selectors.DefaultSelector() as selector, receiver:
-            if self._manners.observes:
-                nfqueue.fail_open(receiver.socket, self._number)
             selector.register(receiver.socket, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while not self._stopping:
