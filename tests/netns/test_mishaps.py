@@ -131,6 +131,7 @@ def test_who_needs_no_knock_is_not_cut_when_somebody_elses_grant_ends(site: Site
         assert probe.until_end(stream, timeout=0.5) is None
 
 
+@pytest.mark.timing
 def test_ten_thousand_banned_networks_do_not_slow_the_worker_down(site: Site) -> None:
     """With `refuse: reset` what they send is queued, and was compared with each."""
     never = ", ".join(f"100.{n // 256}.{n % 256}.0/24" for n in range(10_000))

@@ -22,6 +22,7 @@ def running(request: pytest.FixtureRequest, site: Site) -> Gatekeeper:
     return site.run()
 
 
+@pytest.mark.timing
 def test_strangers_get_in_at_once_and_the_log_says_that_they_would_not(
     site: Site, version: int, running: Gatekeeper
 ) -> None:
