@@ -45,6 +45,8 @@ _BATCH = 64
 """Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
 MAX_JOBS = 256
 """Knocks being carried out at once; more are dropped (their senders have keys)."""
+_FEW_JOBS = 16
+"""So few can be looked through for each packet that is refused."""
 _SHARE = MAX_JOBS // 2
 """How many of these may be one client's, so that one that floods leaves room for the others."""
 
@@ -261,7 +263,9 @@ class Worker:
             self._manners.refuse(raw)
 
     def _is_being_let_in(self, raw: bytes) -> bool:
-        """Whether a grant for a packet's source is being carried out: then its sender should try again."""
+        """Whether a grant for a packet's source is being carried out (or may be): then its sender should try again."""
+        if len(self._jobs) > _FEW_JOBS:
+            return True
         header = triage(raw) if self._jobs else Reason.MALFORMED
         return not isinstance(header, Reason) and any(
             covers([grant.source], ip_address(header.source))
