@@ -20,6 +20,8 @@ PacketT = TypeVar("PacketT")
 
 GIVE_BACK_AFTER = (0.001, 0.003, 0.010, 0.030, 0.100)
 """Seconds from a packet's arrival to each time that it is given back."""
+GIVE_BACK_BEFORE_REFUSING = GIVE_BACK_AFTER[:-1]
+"""The same, where the sender is told in the end: nmap takes 100 ms without an answer for silence."""
 MAX_HELD = 512
 """Packets held at once. The kernel searches its list of queued packets at each verdict."""
 MAX_PER_SOURCE = 32
@@ -46,7 +48,15 @@ class _Tried:
 class Holds(Generic[PacketT]):
     """The held packets of one worker."""
 
-    def __init__(self, *, max_held: int = MAX_HELD, max_per_source: int = MAX_PER_SOURCE) -> None:
+    def __init__(
+        self,
+        schedule: tuple[float, ...] = GIVE_BACK_AFTER,
+        *,
+        max_held: int = MAX_HELD,
+        max_per_source: int = MAX_PER_SOURCE,
+    ) -> None:
+        """``schedule``: seconds from a packet's arrival to each time that it is given back."""
+        self._give_back_after = schedule
         self._max_held = max_held
         self._max_per_source = max_per_source
         self._held: OrderedDict[bytes, _Hold[PacketT]] = OrderedDict()
@@ -66,10 +76,10 @@ class Holds(Generic[PacketT]):
         if before is not None and now - before.arrived > _REMEMBER:
             before = None
         tries, arrived = (before.tries, before.arrived) if before else (0, now)
-        if tries >= len(GIVE_BACK_AFTER) or raw in self._held:
+        if tries >= len(self._give_back_after) or raw in self._held:
             return [packet]
         group = source[:8]  # an IPv4 address, or an IPv6 /64
-        due = now if at_once and not before else arrived + GIVE_BACK_AFTER[tries]
+        due = now if at_once and not before else arrived + self._give_back_after[tries]
         self._held[raw] = _Hold(packet, source, group, arrived, tries + 1, due)
         its = self._by_source.setdefault(group, {})
         its[raw] = None

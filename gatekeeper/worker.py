@@ -26,7 +26,7 @@ from gatekeeper import observe
 from gatekeeper.errors import QueueError
 from gatekeeper.firewall import nfqueue
 from gatekeeper.gate import Gate
-from gatekeeper.holds import Holds
+from gatekeeper.holds import GIVE_BACK_AFTER, GIVE_BACK_BEFORE_REFUSING, Holds
 from gatekeeper.model import Admit, Decision, Effect, Outcome, Reason, Verdict
 from gatekeeper.networks import Source, covers
 from gatekeeper.packet import TCP, triage
@@ -90,7 +90,8 @@ class Worker:
         self._observer = observer
         self._submit = submit
         self._manners = manners
-        self._holds: Holds[tuple[Packet, bytes]] = Holds()
+        schedule = GIVE_BACK_AFTER if manners.refuse is None else GIVE_BACK_BEFORE_REFUSING
+        self._holds: Holds[tuple[Packet, bytes]] = Holds(schedule)
         self._shadows = Shadows()
         self._jobs: dict[int, Job] = {}
         self._jobs_of: Counter[str | None] = Counter()

@@ -89,3 +89,12 @@ def test_a_packet_that_comes_back_after_seconds_is_a_new_one() -> None:
     holds.due(now=1.0)
     holds.hold("syn", b"raw", HOME, now=5.0)
     assert holds.next_due() == 5.0 + GIVE_BACK_AFTER[0]
+
+
+def test_where_the_sender_is_told_it_is_given_up_sooner() -> None:
+    holds: Holds[str] = Holds((0.001, 0.003))
+    assert holds.hold("first", b"syn", b"\1\2\3\4", now=5.0) == []
+    assert holds.due(now=5.001) == ["first"]
+    assert holds.hold("again", b"syn", b"\1\2\3\4", now=5.002) == []
+    assert holds.due(now=5.003) == ["again"]
+    assert holds.hold("at last", b"syn", b"\1\2\3\4", now=5.004) == ["at last"]

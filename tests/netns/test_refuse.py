@@ -36,6 +36,18 @@ def test_a_stranger_is_refused_and_whoever_knocks_gets_in(site: Site, version: i
     wait_until(lambda: site.connect(version) == "refused")
 
 
+@pytest.mark.timing
+def test_a_refusal_comes_before_a_scanner_takes_it_for_silence(site: Site, version: int) -> None:
+    """nmap waits for 100 ms at least; a knock that comes later than that is refused here."""
+    site.run()
+    site.connect(version, namespace=site.stranger, port=9)
+    for _ in range(5):
+        attempt = probe.connect(site.stranger, SERVER[version], SSH, timeout=2)
+        assert attempt.result == "refused"
+        assert attempt.seconds < 0.09
+
+
+@pytest.mark.timing
 def test_nmap_finds_no_difference_to_a_port_where_nobody_listens(site: Site, version: int) -> None:
     """Whatever it sends: SYN, connect, ACK, FIN, Xmas, Null, Window, Maimon; and UDP."""
     site.run()
