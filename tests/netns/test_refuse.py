@@ -38,7 +38,7 @@ def test_a_stranger_is_refused_and_whoever_knocks_gets_in(site: Site, version: i
 
 @pytest.mark.timing
 def test_a_refusal_comes_before_a_scanner_takes_it_for_silence(site: Site, version: int) -> None:
-    """nmap waits for 100 ms at least; a knock that comes later than that is refused here."""
+    """A scanner such as nmap waits for 100 ms at least; a knock that comes later than that is refused here."""
     site.run()
     site.connect(version, namespace=site.stranger, port=9)
     for _ in range(5):
