@@ -89,8 +89,11 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
             errors = [words for words in (swept, outcome.error) if words]
             outcome = replace(outcome, error="; ".join(dict.fromkeys(errors)) or None)
         except StoreError as error:
-            enforcer.close_unsaved(effect, now=now)
-            words = f"closed in the kernel, but a restart would open it again: {error.message}"
+            failed = enforcer.close_unsaved(effect, now=now).error
+            closed = (
+                "closed in the kernel, but a restart would open it again" if failed is None else f"not closed: {failed}"
+            )
+            words = f"{closed}: {error.message}"
             raise StoreError(words, error.hint) from error
     with contextlib.closing(SqliteStore(state_dir)) as store:
         covering = [

@@ -76,13 +76,14 @@ def _serve(
             store = SqliteStore(state_dir, skew=the_rules.skew)
             enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
             _restore(enforcer, observer)
-        warm_up()
-        sys.setswitchinterval(_SWITCH_INTERVAL)
-        formats = enabled(the_rules, server_keys, now=time.time())
-        commits = Commits(enforcer, store, observer, formats=formats, answers=_answers(the_rules))
-        gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
-        manners = Manners(mark=the_rules.firewall.mark, observes=observes, refuse=_refuse(the_rules))
-        worker = Worker(queue, gate, observer, commits.submit, manners)
+            warm_up()
+            sys.setswitchinterval(_SWITCH_INTERVAL)
+            formats = enabled(the_rules, server_keys, now=time.time())
+            commits = Commits(enforcer, store, observer, formats=formats, answers=_answers(the_rules))
+            gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
+            manners = Manners(mark=the_rules.firewall.mark, observes=observes, refuse=_refuse(the_rules))
+            worker = Worker(queue, gate, observer, commits.submit, manners)
+            worker.bind(the_rules.firewall.queue)
         failures: list[BaseException] = []
 
         def give_up(error: BaseException) -> None:
@@ -92,7 +93,6 @@ def _serve(
         commits.on_finished, commits.on_failure = worker.finished, give_up
         gc.collect()
         gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
-        worker.bind(the_rules.firewall.queue)
         _on_stop_signals(worker)
         commits.start()
         place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
-from gatekeeper.errors import GatekeeperError, StoreError
+from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
 from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, Revoke
 from gatekeeper.networks import Address, Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
@@ -59,7 +59,6 @@ class Enforcer:
         self._unsaved: list[Revoke] = []
         self._undone: dict[Member, str] = {}
         """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
-        self._trouble: list[str] = []
         self._counted: set[Revoke] = set()
         self.allowlist = Allowlist()
         self.replays = ReplayMemory(skew=rules.skew)
@@ -155,19 +154,25 @@ class Enforcer:
 
     def _close_expired(self, now: float) -> None:
         """Close in the kernel what has ended by time, where it does not by itself: that needs no store."""
+        if self._backend.keeps_time:
+            return
+        live = {(one.service, one.source) for one in self.allowlist if one.is_live(now)}
         ended = {(one.service, one.source): None for one in self.allowlist if not one.is_live(now)}
-        self._backend.change({}, [one for one in ended if not self.allowlist.matching(*one, now=now)])
+        self._backend.change({}, [one for one in ended if one not in live])
 
     def sweep(self, effect: Revoke, *, now: float) -> str | None:
         """Take out of the kernel what lies in a revoked source and nobody has been granted: what failed before."""
         with self._lock():
-            strays = [
-                (name, source)
-                for name in self._rules.services
-                if effect.services is None or name in effect.services
-                for source in self._backend.members(name)
-                if lies_in(source, effect.source) and not self._store.matching(name, source, now=now)
-            ]
+            try:
+                strays = [
+                    (name, source)
+                    for name in self._rules.services
+                    if effect.services is None or name in effect.services
+                    for source in self._backend.members(name)
+                    if lies_in(source, effect.source) and not self._store.matching(name, source, now=now)
+                ]
+            except FirewallError as error:  # what was granted can be taken back all the same
+                return error.message
             return "; ".join(dict.fromkeys(self._backend.change({}, strays).values())) or None
 
     def catch_up(self, *, now: float) -> Outcome:
@@ -193,10 +198,9 @@ class Enforcer:
         return outcome
 
     def _try_again(self, now: float) -> Outcome:
-        """Tell the kernel once more what it refused; say so only if it says something new."""
-        before = self._trouble
-        errors = self._project(Outcome(), now, matching=self.allowlist.matching if self._unsaved else None)
-        return Outcome(error="; ".join(errors) or None) if self._trouble != before else Outcome()
+        """Tell the kernel once more what it refused; it was said when it refused it first."""
+        self._project(Outcome(), now)
+        return Outcome()
 
     def _finish(self, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
         """Project each outcome, then cut for all of them together: it costs the same for one and for many."""
@@ -217,6 +221,8 @@ class Enforcer:
             self.allowlist.end(grant)
         for grant in outcome.admitted:
             self.allowlist.admit(grant)
+        if self._unsaved:  # the store would open what is closed
+            matching = self.allowlist.matching
         errors: list[str] = []
         put: dict[Member, int | None] = {}
         remove: list[Member] = []
@@ -237,8 +243,7 @@ class Enforcer:
             if (service, source) in ended and service not in self._rules.services:
                 errors.append(f"these rules have no service {service}: what is open there was not cut")
         self._undone = self._backend.change(put, remove)
-        self._trouble = list(dict.fromkeys(self._undone.values()))
-        return errors + self._trouble
+        return errors + list(dict.fromkeys(self._undone[one] for one in changed if one in self._undone))
 
     def _matching(self, service: str, source: Source, now: float) -> Sequence[Grant]:
         try:

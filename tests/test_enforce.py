@@ -461,6 +461,7 @@ def test_what_ends_by_time_is_closed_in_the_kernel_though_the_store_cannot_be_wr
     enforcer: Enforcer, store: SqliteStore, kernel: Recorder
 ) -> None:
     other = ip_network("192.0.2.8")
+    kernel.keeps_time = False
     enforcer.carry_out([Admit((grant(), grant(source=other, end=NOW + 600)))], now=NOW)
     store._db.execute("PRAGMA query_only = 1")
     with pytest.raises(StoreError):
@@ -492,3 +493,37 @@ def test_a_cut_that_is_only_counted_stays_owed_until_it_is_made(store: SqliteSto
     Enforcer(RULES, store, guarding, lock=contextlib.nullcontext).restore(now=NOW)
     assert guarding.cuts == [("ssh", HOME)]
     assert store.owed_cuts() == []
+
+
+def test_what_the_kernel_refuses_one_client_is_not_told_to_another(enforcer: Enforcer, kernel: Recorder) -> None:
+    """Whose grant is in place is not to hear of somebody else's trouble."""
+    kernel.broken = {"web"}
+    (broken,) = enforcer.carry_out([Admit((grant("web"),))], now=NOW)
+    assert broken.error == "the set is gone"
+    (fine,) = enforcer.carry_out([Admit((grant("ssh", "desk"),))], now=NOW)
+    assert fine.error is None
+
+
+def test_a_close_that_the_store_has_not_taken_is_not_undone_by_what_expires_meanwhile(
+    enforcer: Enforcer, store: SqliteStore, kernel: Recorder
+) -> None:
+    other = ip_network("192.0.2.8")
+    enforcer.carry_out([Admit((grant(end=None), grant(source=other)))], now=NOW)
+    kernel.broken = {"ssh"}
+    enforcer.close_unsaved(Revoke(HOME, "laptop", ("ssh",)), now=NOW)
+    kernel.broken = set()
+    enforcer.expire(now=NOW + 61)
+    assert kernel.members_now == {}
+    enforcer.catch_up(now=NOW + 62)
+    assert kernel.members_now == {}
+    assert store.live(now=NOW + 62) == []
+
+
+def test_a_sweep_that_cannot_look_does_not_keep_a_revoke_from_its_work(
+    enforcer: Enforcer, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> list[Source]:
+        raise FirewallError("ipset save failed")
+
+    monkeypatch.setattr(kernel, "members", fail)
+    assert enforcer.sweep(Revoke(HOME, None, None), now=NOW) == "ipset save failed"

@@ -55,8 +55,7 @@ def load_rules(rules: Rules) -> tuple[tools.Iptables, list[str]]:
         return ruleset.iptables_text(rules, version, RuleMembers(granted), before)
 
     _load(chosen, text)
-    stale = _remove_stale_sets(keep=set()) if tools.find("ipset") is not None else []
-    return chosen, _remove_others(chosen) + stale
+    return chosen, _remove_others(chosen) + _remove_stale_sets(keep=set())
 
 
 def _load(variant: tools.Iptables, text: Callable[[int, Mapping[str, str]], str]) -> None:
@@ -64,14 +63,12 @@ def _load(variant: tools.Iptables, text: Callable[[int, Mapping[str, str]], str]
     before: dict[int, dict[str, str]] = {}
     try:
         for version in tools.ip_versions():
-            saved_now = variant.save(version)
-            variant.restore(version, text(version, saved_now))
-            before[version] = saved_now
+            before[version] = variant.save(version)
+            variant.restore(version, text(version, before[version]))
     except FirewallError:
         for version, tables in before.items():
-            if any(map(saved.our_chains, tables.values())):
-                with contextlib.suppress(FirewallError):
-                    variant.restore_whole(version, tables)
+            with contextlib.suppress(FirewallError):  # the first error is what must be said
+                variant.restore(version, saved.return_text(tables, variant.save(version)))
         raise
 
 
@@ -99,7 +96,7 @@ def flush() -> list[str]:
     gone: list[str] = []
     for variant in tools.installed_variants():
         gone += _remove_chains(variant)
-    return gone + (_remove_sets(keep=set()) if tools.find("ipset") is not None else [])
+    return gone + _remove_sets(keep=set())
 
 
 def _remove_others(chosen: tools.Iptables) -> list[str]:
@@ -121,7 +118,8 @@ def _remove_stale_sets(keep: set[str]) -> list[str]:
             try:
                 tools.run(["ipset", "destroy", name])
             except FirewallError:
-                tools.run(["ipset", "flush", name])
+                with contextlib.suppress(FirewallError):  # the ruleset is in place already, and does not use it
+                    tools.run(["ipset", "flush", name])
                 warnings.append(f"the set {name} is emptied, and not removed: a rule that is not ours uses it")
     return warnings
 

@@ -54,7 +54,7 @@ class RulesBackend:
         """Let members in until they are removed; let others in no longer. Returns what was refused, and why."""
         refused: dict[Member, str] = {}
         gone = list(remove)
-        for version in (4, 6):
+        for version in tools.ip_versions():  # without IPv6, nobody comes by it
             for members, change in ((gone, self._remove), (list(put), self._put)):
                 ours = [one for one in members if one[1].version == version]
                 try:

@@ -53,6 +53,35 @@ def removal_text(saved: Mapping[str, str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def return_text(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Write what makes our chains, and the jumps to them, what they were before; and touches nothing else.
+
+    Tables in which nothing of ours was are left as they are now: closed.
+    """
+    lines: list[str] = []
+    for table, text in before.items():
+        chains = our_chains(text)
+        if not chains:
+            continue
+        gone = [chain for chain in our_chains(now.get(table, "")) if chain not in chains]
+        lines.append(f"*{table}")
+        lines.extend(f":{chain} - [0:0]" for chain in chains)
+        lines.extend(f"-D {rule}" for rule in foreign_jumps(now.get(table, "")))
+        lines.extend(f"-F {chain}" for chain in gone)
+        lines.extend(f"-X {chain}" for chain in gone)
+        lines.extend(_jump_back(text, rule) for rule in foreign_jumps(text))
+        lines.extend(line for line in text.splitlines() if line.startswith(f"-A {CHAIN_PREFIX}"))
+        lines.append("COMMIT")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _jump_back(text: str, rule: str) -> str:
+    """Put a jump where it was: in front of everybody's rules, or behind them."""
+    chain, _, rest = rule.partition(" ")
+    first = next(line for line in text.splitlines() if line.startswith(f"-A {chain} "))
+    return f"-I {chain} 1 {rest}" if first == f"-A {rule}" else f"-A {rule}"
+
+
 def granted(saved: str, chain: str) -> list[Source]:
     """List the networks that a chain has a rule for, in their order, doubled ones twice (backend ``rules``)."""
     found = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ _NO_IPSET = (
     "match `set'",
     "match set",
     "extension set",
+    "module xt_set",
 )
 """What the tools say where the kernel or the machine has no ipset, or iptables cannot use it."""
 _HINTS = {
@@ -92,12 +92,6 @@ class Iptables:
         """Load tables; what is not named in them stays as it is."""
         run([self._tool(version, "restore"), "--noflush", "--wait", "5"], text)
 
-    def restore_whole(self, version: int, tables: Mapping[str, str]) -> None:
-        """Make tables what ``save`` returned, everybody's rules included."""
-        for table, text in tables.items():
-            if text:
-                run([self._tool(version, "restore"), "--wait", "5", "-T", table], text)
-
     def save(self, version: int) -> dict[str, str]:
         """Return the text of each table that may hold chains of ours.
 
@@ -140,8 +134,14 @@ def ip_versions() -> tuple[int, ...]:
 
 
 def our_sets() -> list[str]:
-    """Name the ipsets of ours."""
-    return [name for name in run(["ipset", "list", "-n"]).split() if name.startswith(SET_PREFIX)]
+    """Name the ipsets of ours; none where there is no ipset."""
+    try:
+        names = run(["ipset", "list", "-n"]).split()
+    except FirewallError as error:
+        if is_for_lack_of_ipset(error):
+            return []
+        raise
+    return [name for name in names if name.startswith(SET_PREFIX)]
 
 
 def set_size(name: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_network
 
+import pytest
+
 from gatekeeper.firewall import ruleset, saved
 from gatekeeper.firewall.members import RuleMembers, SetMembers
 from gatekeeper.settings import Mode, Ports, Rules, Service, Transport, Via
@@ -46,6 +48,26 @@ def test_granted_sources_are_read_back_as_they_were_written() -> None:
     assert saved.granted(text, "GKEEPER-SRC-ssh") == sources
     assert saved.granted(text, "GKEEPER-DST-ssh") == sources
     assert saved.granted(text, "GKEEPER-SRC-web") == []
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_a_failed_load_has_changed_is_put_back_and_nothing_else(mode: Mode) -> None:
+    """Chains, and jumps where they stood; what others did meanwhile stays."""
+    jump = "-A INPUT -j GKEEPER-IN"
+    theirs = "-A INPUT -s 203.0.113.9/32 -j DROP"
+    both = f"{jump}\n{theirs}" if mode is Mode.GUARD else f"{theirs}\n{jump}"
+    before = f"*mangle\n:INPUT ACCEPT [0:0]\n:GKEEPER-IN - [0:0]\n{both}\n-A GKEEPER-IN -i lo -j RETURN\nCOMMIT\n"
+    now = f"*mangle\n:INPUT ACCEPT [0:0]\n:GKEEPER-IN - [0:0]\n:GKEEPER-IN-x - [0:0]\n{jump}\n{theirs}\nCOMMIT\n"
+    assert saved.return_text({"mangle": before, "raw": "*raw\nCOMMIT\n"}, {"mangle": now, "raw": ""}).splitlines() == [
+        "*mangle",
+        ":GKEEPER-IN - [0:0]",
+        "-D INPUT -j GKEEPER-IN",
+        "-F GKEEPER-IN-x",
+        "-X GKEEPER-IN-x",
+        "-I INPUT 1 -j GKEEPER-IN" if mode is Mode.GUARD else "-A INPUT -j GKEEPER-IN",
+        "-A GKEEPER-IN -i lo -j RETURN",
+        "COMMIT",
+    ]
 
 
 def test_how_grants_are_kept_and_whether_anything_is_dropped_can_be_told() -> None:

@@ -186,6 +186,30 @@ def test_a_start_that_was_killed_between_the_ip_versions_does_not_keep_a_source_
     assert site.connect(version, timeout=0.3) == "silent"
 
 
+@pytest.mark.parametrize(
+    "words", ["ipset: Cannot open session to kernel.", "Kernel error received: set type not supported"]
+)
+def test_a_kernel_without_ipset_is_no_reason_not_to_guard(
+    site: Site, version: int, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    run = tools.run
+
+    def refuse(argv: list[str], text: str | None = None) -> str:
+        if argv[0] == "ipset":
+            raise FirewallError(f"ipset refused: {words}")
+        return run(argv, text)
+
+    monkeypatch.setattr(tools, "run", refuse)
+    with inside(site.server):
+        backend, _, warnings = backends.load(load(site.rules)[0])
+        assert backend.name == "rules"
+        assert len(warnings) == 1
+        assert backend.change({("ssh", ip_network(CLIENT[version])): 60}, []) == {}
+        assert site.connect(version) == "open"
+        backend.close()
+        assert apply.flush()
+
+
 def test_only_a_lack_of_ipset_makes_rules_of_grants(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not, say, another program that holds the lock of iptables for some seconds."""
 
