@@ -75,8 +75,8 @@ class Gate:
         self._replays = replays
         self._guarded = Guarded(rules.services.values())
         self._never = Networks(rules.never)
-        self._always_of = {name: Networks(service.always) for name, service in rules.services.items()}
-        self._never_of = {name: Networks(service.never) for name, service in rules.services.items()}
+        self._always_of = {name: Networks(one.always) for name, one in rules.services.items() if one.always}
+        self._never_of = {name: Networks(one.never) for name, one in rules.services.items() if one.never}
         self._knock_ports = frozenset(rules.knock_ports if Via.UDP in rules.via else ())
         self._by_echo, self._by_syn = Via.ICMP in rules.via, Via.SYN in rules.via
 
@@ -101,11 +101,12 @@ class Gate:
 
     def _packet(self, header: Header, service: Service, now: float) -> Decision:
         """Decide about a packet to a protected port."""
-        if self._never_of[service.name].has(header.source):
+        never, always = self._never_of.get(service.name), self._always_of.get(service.name)
+        if never is not None and never.has(header.source):
             return _DROPS[Reason.NEVER]
         if self._allowlist.covers(header.source, service.name, now=now):
             return _GRANTED
-        if self._always_of[service.name].has(header.source):  # a SYN with data, which the kernel has not let in at once
+        if always is not None and always.has(header.source):  # a SYN with data, which the kernel has not let in at once
             return _GRANTED
         return _HELD if header.opens_flow else _DROPS[Reason.NO_GRANT_MIDSTREAM]
 
@@ -205,7 +206,8 @@ class Gate:
         """Tell which services a knock opens and until when at the latest; or why none of them."""
         address = knock.address or source
         names = knock.services or client.services
-        wanted = tuple(name for name in names if not self._never_of[name].has(address.packed))
+        banned = [name for name, never in self._never_of.items() if never.has(address.packed)]
+        wanted = tuple(name for name in names if name not in banned)
         ends = terms.open_for(self._rules, client, wanted, now=now)
         reason = None if ends else Reason.OUTSIDE_HOURS if wanted else Reason.NEVER
         return ends, reason
