@@ -239,10 +239,10 @@ def test_a_sealed_knock_that_was_recorded_opens_nothing_in_any_way(site: Site, v
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("way", [ways.Icmp(), ways.Syn(SSH), knocker.Udp(443)], ids=["icmp", "syn", "second-port"])
+@pytest.mark.parametrize("way", [ways.Icmp(), ways.Syn(SSH)], ids=["icmp", "syn"])
 @pytest.mark.parametrize("rps", [False, True], ids=["one-cpu", "rps"])
 def test_the_client_never_waits_whatever_way_it_knocks(site: Site, version: int, way: knocker.Way, rps: bool) -> None:
-    """Thirty knocks, each with a connect right behind it: not one SYN is sent twice."""
+    """Twenty knocks, each with a connect right behind it: not one SYN is sent twice."""
     if rps:
         site.spread_packets_over_two_cpus()
     device = Device(server_key(site))
@@ -250,7 +250,7 @@ def test_the_client_never_waits_whatever_way_it_knocks(site: Site, version: int,
     site.write_rules(f"{SERVICES}clients:\n  laptop: {{key: {device.key}, services: [ssh]}}\nknock: {knock}\n")
     site.run()
     site.connect(version, port=9)  # so that the neighbours know each other
-    for _ in range(30):
+    for _ in range(20):
         send(site, version, way, device.knock())
         attempt = probe.connect(site.client, SERVER[version], SSH, timeout=3)
         assert (attempt.result, attempt.resent) == ("open", 0)
