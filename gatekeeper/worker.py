@@ -25,6 +25,7 @@ from netfilterqueue import NetfilterQueue, Packet
 from gatekeeper import observe
 from gatekeeper.errors import QueueError
 from gatekeeper.firewall import nfqueue
+from gatekeeper.firewall.netlink import NETFILTER
 from gatekeeper.gate import Gate
 from gatekeeper.holds import GIVE_BACK_AFTER, GIVE_BACK_BEFORE_REFUSING, Holds
 from gatekeeper.model import Admit, Decision, Effect, Outcome, Reason, Verdict
@@ -32,7 +33,6 @@ from gatekeeper.networks import Source, covers
 from gatekeeper.packet import TCP, triage
 from gatekeeper.shadows import Shadows
 
-_NETLINK_NETFILTER = 12
 _QUEUE_LENGTH = 8192
 """Packets that the kernel keeps for us, held ones included; beyond it drops."""
 _OBSERVED_LENGTH = 256
@@ -289,7 +289,7 @@ class _Receiver:
     """The queue's socket as NetfilterQueue.run_socket wants it, which returns after ``budget`` packets."""
 
     def __init__(self, fd: int) -> None:
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER, os.dup(fd))
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER, os.dup(fd))
         self.budget = 0
         self.overruns = 0
 
