@@ -18,15 +18,16 @@ from gatekeeper.errors import GatekeeperError, UsageError
 def _run(options: argparse.Namespace) -> None:
     from gatekeeper import observe
 
-    listener = observe.start_logging(options.log_format)
-    try:
-        if options.dry_run:
-            from gatekeeper import dryrun
+    rules, state_dir, style = Path(options.rules), Path(options.state_dir), options.log_format
+    if not options.dry_run:
+        observe.log_directly(style)
+        _daemon().run(rules, state_dir, log_format=style, only_observe=options.observe)
+        return
+    from gatekeeper import dryrun
 
-            dryrun.run(Path(options.rules), Path(options.state_dir))
-        else:
-            daemon = _daemon()
-            daemon.run(Path(options.rules), Path(options.state_dir), only_observe=options.observe)
+    listener = observe.start_logging(style)
+    try:
+        dryrun.run(rules, state_dir)
     finally:
         listener.stop()
 

@@ -1,8 +1,8 @@
 """Runs the command line with a clock that is wrong, or until a step at which it is killed.
 
 ``python warped.py CLOCK-FILE STEP ARGUMENTS``: the clock is off by as many seconds as the file says, at any
-moment. STEP names a function (``module:Class.name``) at whose beginning the process is killed (kill -9), or
-behind whose end (``+module:Class.name``); ``-`` stands for none.
+moment. STEP names a function (``module:Class.name``) at whose beginning the process is killed (kill -9), and
+the supervisor that would replace it, or behind whose end (``+module:Class.name``); ``-`` stands for none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gatekeeper import cli
+
+SUPERVISOR = os.getpid()
 
 
 def warp_clock(file: Path) -> None:
@@ -39,7 +41,8 @@ def die_at(step: str) -> None:
     def deadly(*arguments: Any, **more: Any) -> Any:
         if step.startswith("+"):
             original(*arguments, **more)
-        os.kill(os.getpid(), signal.SIGKILL)
+        for process in (SUPERVISOR, os.getpid()):
+            os.kill(process, signal.SIGKILL)
 
     setattr(place, name, deadly)
 

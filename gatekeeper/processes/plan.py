@@ -1,0 +1,30 @@
+"""What the supervisor knows before it forks, and its children need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatekeeper.firewall.backends import KernelBackend
+from gatekeeper.protocols import KnockFormat
+from gatekeeper.settings import Mode, Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One ``gatekeeper run``."""
+
+    rules: Rules
+    state_dir: Path
+    log_format: str
+    variant: str
+    """Of iptables."""
+    backend: KernelBackend
+    formats: Sequence[KnockFormat]
+    """They hold the private keys; so the children need not read files."""
+
+    @property
+    def observes(self) -> bool:
+        """Whether nothing is dropped."""
+        return self.rules.mode is Mode.OBSERVE
