@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the k
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 """
-_FROM_2 = """
+_NEW_IN_3 = """
 ALTER TABLE grants ADD COLUMN boot TEXT NOT NULL DEFAULT '';
 ALTER TABLE grants ADD COLUMN ahead REAL NOT NULL DEFAULT 0;
 """
@@ -103,7 +103,7 @@ class SqliteStore:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         if version < _VERSION:
-            older = _FROM_2 if version == 2 else ""
+            older = _NEW_IN_3 if version else ""
             script = f"{older} {_SCHEMA} {stamps.SCHEMA} {stamps.birth()} PRAGMA user_version = {_VERSION};"
             self._db.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
         self._db.execute("SELECT 1 FROM grants, counters, floors, spent LIMIT 1")
