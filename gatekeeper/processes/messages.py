@@ -91,7 +91,7 @@ def decode(data: bytes) -> Message:
     try:
         name, *parts = json.loads(data)
         message: Message = _READERS[name](*parts)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a message: {error}") from error
     return message
 
