@@ -1,8 +1,8 @@
 """The supervisor: forks the keeper and the worker, and replaces what dies. It does nothing else, so that it lives.
 
 It has one thread, so a fork takes nothing by surprise; all that children need was imported and read before. A worker
-is replaced alone; with a keeper, the worker is replaced too. What dies again and again is given longer and longer
-pauses, and is never given up: the ruleset is in place, closed stays closed, and what is open ends by the kernel's
+is replaced alone; with a keeper, the worker is replaced too. What fails again and again is tried with pauses, and
+never given up: the ruleset is in place, closed stays closed, and what is open ends by the kernel's
 clock.
 """
 
@@ -35,9 +35,10 @@ _START_PATIENCE = 60.0
 """Seconds in which a child gets ready: with a hundred thousand grants, restoring takes some."""
 _SILENCE = 20.0
 """Seconds after which a child that shows no life is killed. (The store waits up to 5 s for others.)"""
-_LASTED = 5.0
+_LASTED = 1.0
 """Seconds that a child must have lived, for the next to follow without a pause."""
-_PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+_PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
 
 
 class Supervisor:
@@ -147,7 +148,9 @@ class Supervisor:
         elif not self._was_ready:
             raise GatekeeperError(words, "its log lines above say why")
         self._died = self._died or time.monotonic()
-        self._fail(words, lasted=time.monotonic() - child.begun > _LASTED)
+        # What was killed from outside (by the kernel, for want of memory) did not fail.
+        lasted = time.monotonic() - child.begun > _LASTED or (child.is_ready and status == -signal.SIGKILL)
+        self._fail(words, lasted=lasted)
 
     def _fail(self, words: str, *, lasted: bool = False) -> None:
         self._failures = 0 if lasted else min(self._failures + 1, len(_PAUSES) - 1)
