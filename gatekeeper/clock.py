@@ -48,6 +48,10 @@ class Clock:
         self._before, self._ahead = self._ahead, ahead
         return step if abs(step) > STEP else 0.0
 
+    def now(self) -> float:
+        """Return the wall clock's time, but for a step since the last look."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) + self._ahead
+
     def reading(self) -> Reading:
         """Return the clocks as they were at the last look."""
         return Reading(self._boot, self._ahead)

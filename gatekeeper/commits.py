@@ -15,6 +15,7 @@ from gatekeeper import observe
 from gatekeeper.clock import Clock
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError
+from gatekeeper.firewall.pressure import Pressure
 from gatekeeper.model import Admit, Decision, Effect, Outcome, Revoke
 from gatekeeper.networks import show_source
 from gatekeeper.protocols import Store
@@ -44,6 +45,7 @@ class Commits:
         self._store = store
         self._observer = observer
         self._clock = clock
+        self._pressure = Pressure()
         self._looked = self._rebuilt = time.monotonic()
         self._expire_after = 0.0
         self.on_clock_step: Callable[[], None] = lambda: None
@@ -64,7 +66,7 @@ class Commits:
         tick = max(0.0, self._looked + _TICK - time.monotonic())
         if expiry is None or time.monotonic() < self._expire_after:
             return tick
-        return min(tick, max(0.0, expiry - time.time()))
+        return min(tick, max(0.0, expiry - self._clock.now()))
 
     def finish(self) -> None:
         """Bring everything to the disk, or say what could not be brought there."""
@@ -77,9 +79,9 @@ class Commits:
     def refill(self) -> None:
         """Put all grants into the kernel anew, for it has lost some."""
         try:
-            self._enforcer.restore(now=time.time())
+            self._enforcer.restore(now=self._clock.now())
         except GatekeeperError as error:
-            self._observer.changed("refilled", Outcome(error=error.message), now=time.time())
+            self._observer.changed("refilled", Outcome(error=error.message), now=self._clock.now())
 
     def _follow_clock(self) -> None:
         step = self._clock.step()
@@ -87,15 +89,15 @@ class Commits:
             return
         observe.event("clock-stepped", {"by": f"{step:+.0f}s"}, level=logging.WARNING)
         try:
-            outcome = self._enforcer.follow_clock(self._clock.reading(), now=time.time())
+            outcome = self._enforcer.follow_clock(self._clock.reading(), now=self._clock.now())
         except GatekeeperError as error:
             self._clock.forget()  # and try again
             outcome = Outcome(error=error.message)
-        self._observer.changed("ended", replace(outcome, admitted=()), now=time.time())
+        self._observer.changed("ended", replace(outcome, admitted=()), now=self._clock.now())
         self.on_clock_step()
 
     def _carry_out(self, tasks: Sequence[Task]) -> None:
-        now = time.time()
+        now = self._clock.now()
         try:
             outcomes = self._enforcer.carry_out([task.effect for task in tasks], now=now)
         except GatekeeperError as error:  # nothing was committed
@@ -114,7 +116,7 @@ class Commits:
         return replace(outcome, error="; ".join(errors))
 
     def _end_grants(self) -> None:
-        now = time.time()
+        now = self._clock.now()
         expiry = self._enforcer.allowlist.next_expiry()
         if expiry is None or expiry > now or time.monotonic() < self._expire_after:
             return
@@ -129,17 +131,19 @@ class Commits:
         if time.monotonic() - self._looked < _TICK and not at_once:
             return
         self._looked = time.monotonic()
+        if (words := self._pressure.change()) is not None:
+            observe.message(words, level=logging.ERROR)
         try:
-            now = time.time()
+            now = self._clock.now()
             elsewhere = self._enforcer.catch_up(now=now)
             self._observer.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
             self._observer.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
             if self._looked - self._rebuilt > _REBUILD:
                 self._rebuilt = self._looked
-                self._enforcer.restore(now=time.time())
+                self._enforcer.restore(now=self._clock.now())
             self._keep_counts()
         except GatekeeperError as error:
-            self._observer.changed("store", Outcome(error=error.message), now=time.time())
+            self._observer.changed("store", Outcome(error=error.message), now=self._clock.now())
 
     def _keep_counts(self) -> None:
         counts = self._observer.take_counts()

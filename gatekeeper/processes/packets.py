@@ -79,6 +79,7 @@ class _Desk:
         self.worker = Worker(queue, gate, self._observer, self._submit, manners)
         self.worker.bind(plan.rules.firewall.queue)
         self.worker.listen(link, self._listen)
+        self.worker.listen(control.socket, self.worker.stop)  # it says one thing only, and is silent when it is gone
         self._renew(at_once=True)
 
     def learn(self) -> None:

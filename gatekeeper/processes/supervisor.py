@@ -40,6 +40,9 @@ _LASTED = 1.0
 _PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
 
+_SAY_AGAIN = 60.0
+"""Seconds until the same trouble is told again."""
+
 
 class Supervisor:
     """One keeper, one worker."""
@@ -55,6 +58,7 @@ class Supervisor:
         self._failures = 0
         self._next_try = 0.0
         self._died: float | None = None
+        self._said, self._say_again = "", 0.0
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> None:
@@ -144,7 +148,7 @@ class Supervisor:
         if child.error is not None:
             if not self._was_ready:
                 raise child.error
-            words += f": {child.error.message}"
+            words = f"the {child.name} cannot go on: {child.error.message}"
         elif not self._was_ready:
             raise GatekeeperError(words, "its log lines above say why")
         self._died = self._died or time.monotonic()
@@ -156,7 +160,9 @@ class Supervisor:
         self._failures = 0 if lasted else min(self._failures + 1, len(_PAUSES) - 1)
         pause = _PAUSES[self._failures]
         self._next_try = time.monotonic() + pause
-        observe.message(f"{words}; it is replaced" + (f" in {pause:g} s" if pause else ""), level=logging.ERROR)
+        if words != self._said or time.monotonic() > self._say_again:
+            self._said, self._say_again = words, time.monotonic() + _SAY_AGAIN
+            observe.message(f"{words}; it is replaced", level=logging.ERROR)
 
     def _note_ready(self, keeper: Child) -> None:
         if not self._was_ready:

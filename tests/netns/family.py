@@ -21,6 +21,15 @@ def children(running: Gatekeeper) -> dict[str, int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended may be listed for long, until its parent asks."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def kill(running: Gatekeeper, name: str) -> int:
     """End one with kill -9; return its process number."""
     wait_until(lambda: name in children(running))
