@@ -1,8 +1,8 @@
 """``gatekeeper run``: puts everything in place, in the order that never opens, and takes nothing down.
 
 1. rules.yaml is read, and no other gatekeeper may be here: otherwise nothing is touched.
-2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next.
-3. The state directory is taken, the store is opened and the grants are restored.
+2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next. What was open lives on.
+3. The state directory is taken, the store is opened and the grants are restored; who would be locked out gets one.
 4. The queue is bound, and the line that ends in ``ready`` is logged.
 
 When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from netfilterqueue import NetfilterQueue
 
-from gatekeeper import __version__, observe, rules, serverkeys
+from gatekeeper import __version__, lockout, observe, rules, serverkeys
 from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
@@ -47,8 +48,19 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets the other thread run: the packet loop should not wait longer for it."""
 
 
-def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> None:
-    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say."""
+class _Kernel(NamedTuple):
+    """What was put into the kernel, and who was connected before."""
+
+    backend: backends.KernelBackend
+    variant: str
+    present: lockout.Present
+
+
+def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False, grant_me: bool = True) -> None:
+    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say.
+
+    ``grant_me``: the address of the session from which this is started gets a grant, if it needs one.
+    """
     the_rules, problems = rules.load(rules_file)
     if only_observe:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
@@ -58,15 +70,15 @@ def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> Non
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
         queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
-        backend, variant, warnings = backends.load(the_rules)
-        for words in warnings:
+        with lockout.looking(the_rules, grant_me=grant_me) as present:
+            backend, variant, warnings = backends.load(the_rules)
+        for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
-        _serve(the_rules, state_dir, backend, queue, variant)
+        _serve(the_rules, state_dir, queue, _Kernel(backend, variant, present))
 
 
-def _serve(
-    the_rules: Rules, state_dir: Path, backend: backends.KernelBackend, queue: NetfilterQueue, variant: str
-) -> None:
+def _serve(the_rules: Rules, state_dir: Path, queue: NetfilterQueue, kernel: _Kernel) -> None:
+    backend, variant, present = kernel
     observes = the_rules.mode is Mode.OBSERVE
     observer = observe.Observer(is_trial=observes)
     with contextlib.ExitStack() as stack:
@@ -76,6 +88,7 @@ def _serve(
             store = SqliteStore(state_dir, skew=the_rules.skew)
             enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
             _restore(enforcer, observer)
+            present.let_in(enforcer)
             warm_up()
             sys.setswitchinterval(_SWITCH_INTERVAL)
             formats = enabled(the_rules, server_keys, now=time.time())

@@ -26,6 +26,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     2: (
         "problems",
+        "sessions",
         "settings",
         "shadows",
         "status",
@@ -73,6 +74,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     5: (
         "enforce",
+        "firewall.adopt",
         "gate",
         "knocks",
         "observe",
@@ -86,6 +88,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     6: (
         "answers",
+        "lockout",
         "refusals",
         "serverkeys",
         "worker",

@@ -26,7 +26,9 @@ def _run(options: argparse.Namespace) -> None:
             dryrun.run(Path(options.rules), Path(options.state_dir))
         else:
             daemon = _daemon()
-            daemon.run(Path(options.rules), Path(options.state_dir), only_observe=options.observe)
+            daemon.run(
+                Path(options.rules), Path(options.state_dir), only_observe=options.observe, grant_me=options.grant_me
+            )
     finally:
         listener.stop()
 
@@ -186,6 +188,12 @@ def run(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
     how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
+    parser.add_argument(
+        "--no-grant-me",
+        dest="grant_me",
+        action="store_false",
+        help="give the address of the ssh session that this is started from no grant (default: one for an hour)",
+    )
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="log lines (default: text)")
 
 
