@@ -1,114 +1,109 @@
-"""The thread that carries effects out, so that the packet loop never waits for the disk.
+"""Carries knocks out, and does what time brings: the work of the keeper, apart from how it is told.
 
-It takes all knocks that have come meanwhile into one transaction (group commit), ends grants on time,
-learns what other processes did to the store, keeps the counters there, and has the formats make ready
-what the next minutes need.
+It takes all knocks that have come meanwhile into one transaction (group commit), ends grants on time, learns what
+other processes did to the store, keeps the counters there, and follows the wall clock when that is set.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gatekeeper import observe
-from gatekeeper.answers import Answers
+from gatekeeper.clock import Clock
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError
-from gatekeeper.model import Admit, Effect, Outcome, Revoke
+from gatekeeper.model import Admit, Decision, Effect, Outcome, Revoke
 from gatekeeper.networks import show_source
-from gatekeeper.protocols import KnockFormat, Store
-from gatekeeper.worker import MAX_JOBS, Job
+from gatekeeper.protocols import Store
 
+_AT_ONCE = 256
+"""Knocks in one transaction."""
 _TICK = 1.0
 """Seconds between looks at the store for changes by others, and at the counters."""
 _REBUILD = 86_400.0
 """Seconds after which the kernel's sets are rebuilt: their longest timeout is 24 days (ruleset.MAX_TIMEOUT)."""
 
 
-class Commits(threading.Thread):
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A knock to be carried out; ``done`` is told whether that went well, as soon as the kernel knows."""
+
+    effect: Effect
+    decision: Decision
+    done: Callable[[bool], None]
+
+
+class Commits:
     """Carries effects out, in the order in which they came."""
 
-    def __init__(
-        self,
-        enforcer: Enforcer,
-        store: Store,
-        observer: observe.Observer,
-        *,
-        formats: Sequence[KnockFormat] = (),
-        answers: Answers | None = None,
-    ) -> None:
-        super().__init__(name="commits", daemon=True)
-        self._formats = formats
-        self._answers = answers
+    def __init__(self, enforcer: Enforcer, store: Store, observer: observe.Observer, clock: Clock) -> None:
         self._enforcer = enforcer
         self._store = store
         self._observer = observer
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._clock = clock
         self._looked = self._rebuilt = time.monotonic()
         self._expire_after = 0.0
-        self.on_finished: Callable[[list[Job]], None] = _ignore
-        self.on_failure: Callable[[BaseException], None] = _ignore
+        self.on_clock_step: Callable[[], None] = lambda: None
+        """Called when the wall clock was set, and the grants follow it."""
 
-    def submit(self, job: Job) -> None:
-        """Hand a job over; ``on_finished`` will get it back with its outcome."""
-        self._jobs.put(job)
-
-    def stop(self, *, patience: float) -> None:
-        """Finish what was handed over, and end; wait at most ``patience`` seconds."""
-        self._jobs.put(None)
-        self.join(patience)
-
-    def run(self) -> None:
-        """Work until ``stop``."""
-        try:
-            while self._work():
-                pass
-            self._look_around(at_once=True)
-            for effect in self._enforcer.unsaved:
-                source = show_source(effect.source)
-                words = "closed in the kernel, but the store could not be told: a restart opens it again"
-                observe.event("not-stored", {"source": source, "note": words}, level=logging.ERROR)
-        except BaseException as error:
-            self.on_failure(error)
-            raise
-
-    def _work(self) -> bool:
-        jobs: list[Job | None] = []
-        try:
-            jobs.append(self._jobs.get(timeout=self._patience()))
-            while len(jobs) < MAX_JOBS:
-                jobs.append(self._jobs.get_nowait())
-        except queue.Empty:
-            pass
-        for batch in _batches([job for job in jobs if job is not None]):
-            self._carry_out(batch)
+    def work(self, tasks: Sequence[Task]) -> None:
+        """Carry out what has come, and do what is due."""
+        self._follow_clock()
+        for start in range(0, len(tasks), _AT_ONCE):
+            for batch in _batches(tasks[start : start + _AT_ONCE]):
+                self._carry_out(batch)
         self._end_grants()
         self._look_around()
-        return None not in jobs
 
-    def _patience(self) -> float:
+    def patience(self) -> float:
+        """Return for how many seconds there is nothing to do, unless something comes."""
         expiry = self._enforcer.allowlist.next_expiry()
+        tick = max(0.0, self._looked + _TICK - time.monotonic())
         if expiry is None or time.monotonic() < self._expire_after:
-            return _TICK
-        return min(_TICK, max(0.0, expiry - time.time()))
+            return tick
+        return min(tick, max(0.0, expiry - time.time()))
 
-    def _carry_out(self, jobs: list[Job]) -> None:
+    def finish(self) -> None:
+        """Bring everything to the disk, or say what could not be brought there."""
+        self._look_around(at_once=True)
+        for effect in self._enforcer.unsaved:
+            source = show_source(effect.source)
+            words = "closed in the kernel, but the store could not be told: a restart opens it again"
+            observe.event("not-stored", {"source": source, "note": words}, level=logging.ERROR)
+
+    def refill(self) -> None:
+        """Put all grants into the kernel anew, for it has lost some."""
+        try:
+            self._enforcer.restore(now=time.time())
+        except GatekeeperError as error:
+            self._observer.changed("refilled", Outcome(error=error.message), now=time.time())
+
+    def _follow_clock(self) -> None:
+        step = self._clock.step()
+        if not step:
+            return
+        observe.event("clock-stepped", {"by": f"{step:+.0f}s"}, level=logging.WARNING)
+        try:
+            outcome = self._enforcer.follow_clock(self._clock.reading(), now=time.time())
+        except GatekeeperError as error:
+            self._clock.forget()  # and try again
+            outcome = Outcome(error=error.message)
+        self._observer.changed("ended", replace(outcome, admitted=()), now=time.time())
+        self.on_clock_step()
+
+    def _carry_out(self, tasks: Sequence[Task]) -> None:
         now = time.time()
         try:
-            outcomes = self._enforcer.carry_out([job.effect for job in jobs], now=now)
+            outcomes = self._enforcer.carry_out([task.effect for task in tasks], now=now)
         except GatekeeperError as error:  # nothing was committed
-            outcomes = [self._without_store(job.effect, error, now) for job in jobs]
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            job.outcome = outcome
-        self.on_finished(jobs)
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            if self._answers is not None and job.decision.answer is not None and _went_well(outcome):
-                self._answers.send(job.decision.answer)
-            self._observer.carried_out(job.decision, outcome, now=now)
+            outcomes = [self._without_store(task.effect, error, now) for task in tasks]
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            task.done(outcome.error is None and outcome.refused is None)
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            self._observer.carried_out(task.decision, outcome, now=now)
 
     def _without_store(self, effect: Effect, error: GatekeeperError, now: float) -> Outcome:
         """Open nothing, but close: in the kernel at once, and in the store as soon as it can be written."""
@@ -134,8 +129,6 @@ class Commits(threading.Thread):
         if time.monotonic() - self._looked < _TICK and not at_once:
             return
         self._looked = time.monotonic()
-        for form in self._formats:
-            form.renew(now=time.time())
         try:
             now = time.time()
             elsewhere = self._enforcer.catch_up(now=now)
@@ -159,19 +152,11 @@ class Commits(threading.Thread):
             raise
 
 
-def _batches(jobs: list[Job]) -> list[list[Job]]:
+def _batches(tasks: Sequence[Task]) -> list[list[Task]]:
     """Begin a new batch where an opening follows a closing: it must not spare what that one cuts."""
-    batches: list[list[Job]] = []
-    for job in jobs:
-        if not batches or (isinstance(job.effect, Admit) and isinstance(batches[-1][-1].effect, Revoke)):
+    batches: list[list[Task]] = []
+    for task in tasks:
+        if not batches or (isinstance(task.effect, Admit) and isinstance(batches[-1][-1].effect, Revoke)):
             batches.append([])
-        batches[-1].append(job)
+        batches[-1].append(task)
     return batches
-
-
-def _went_well(outcome: Outcome) -> bool:
-    return outcome.error is None and outcome.refused is None
-
-
-def _ignore(_: object) -> None:
-    pass

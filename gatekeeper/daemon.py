@@ -2,8 +2,8 @@
 
 1. rules.yaml is read, and no other gatekeeper may be here: otherwise nothing is touched.
 2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next. What was open lives on.
-3. The state directory is taken, the store is opened and the grants are restored; who would be locked out gets one.
-4. The queue is bound, and the line that ends in ``ready`` is logged.
+3. The state directory is taken; the keeper opens the store and restores the grants; who would be locked out gets one.
+4. The worker binds the queue, and the line that ends in ``ready`` is logged.
 
 When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
 """
@@ -13,50 +13,27 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import NamedTuple
-
-from netfilterqueue import NetfilterQueue
 
 from gatekeeper import __version__, lockout, observe, rules, serverkeys
-from gatekeeper.answers import Answers
-from gatekeeper.commits import Commits
-from gatekeeper.enforce import Enforcer
-from gatekeeper.errors import FirewallError, GatekeeperError, QueueError, UsageError
+from gatekeeper.errors import GatekeeperError, QueueError, UsageError
 from gatekeeper.firewall import backends, nfqueue
-from gatekeeper.firewall.conntrack import MarkedFlows
-from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Outcome
 from gatekeeper.packet import warm_up
-from gatekeeper.refusals import Refusals
-from gatekeeper.settings import Mode, Refuse, Rules, Via, show_ports
-from gatekeeper.store.lock import ChangeLock, RunLock
-from gatekeeper.store.sqlite import SqliteStore
-from gatekeeper.worker import Manners, Worker
+from gatekeeper.processes.plan import Plan
+from gatekeeper.processes.supervisor import Supervisor
+from gatekeeper.settings import Mode, Rules, Via, show_ports
+from gatekeeper.store.lock import RunLock
 
 _CAP_NET_ADMIN = 12
-_STOP_PATIENCE = 0.8
-"""Seconds that a stop waits for knocks in hand; a stop takes less than one."""
-_SWITCH_INTERVAL = 0.0005
-"""Seconds after which Python lets the other thread run: the packet loop should not wait longer for it."""
 
 
-class _Kernel(NamedTuple):
-    """What was put into the kernel, and who was connected before."""
-
-    backend: backends.KernelBackend
-    variant: str
-    present: lockout.Present
-
-
-def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False, grant_me: bool = True) -> None:
+def run(
+    rules_file: Path, state_dir: Path, *, log_format: str, only_observe: bool = False, grant_me: bool = True
+) -> None:
     """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say.
 
     ``grant_me``: the address of the session from which this is started gets a grant, if it needs one.
@@ -69,55 +46,26 @@ def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False, grant_
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
-        queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
         with lockout.looking(the_rules, grant_me=grant_me) as present:
             backend, variant, warnings = backends.load(the_rules)
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
-        _serve(the_rules, state_dir, queue, _Kernel(backend, variant, present))
-
-
-def _serve(the_rules: Rules, state_dir: Path, queue: NetfilterQueue, kernel: _Kernel) -> None:
-    backend, variant, present = kernel
-    observes = the_rules.mode is Mode.OBSERVE
-    observer = observe.Observer(is_trial=observes)
-    with contextlib.ExitStack() as stack:
         with _closed_if_it_fails(the_rules, backend):
-            stack.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
-            server_keys = serverkeys.load(the_rules, state_dir)
-            store = SqliteStore(state_dir, skew=the_rules.skew)
-            enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
-            _restore(enforcer, observer)
-            present.let_in(enforcer)
+            locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
+            plan = Plan(
+                rules=the_rules,
+                state_dir=state_dir,
+                log_format=log_format,
+                variant=variant,
+                backend=backend,
+                present=present,
+                formats=enabled(the_rules, serverkeys.load(the_rules, state_dir), now=time.time()),
+            )
             warm_up()
-            sys.setswitchinterval(_SWITCH_INTERVAL)
-            formats = enabled(the_rules, server_keys, now=time.time())
-            commits = Commits(enforcer, store, observer, formats=formats, answers=_answers(the_rules))
-            gate = Gate(the_rules, formats, enforcer.allowlist, replays=enforcer.replays)
-            manners = Manners(mark=the_rules.firewall.mark, observes=observes, refuse=_refuse(the_rules))
-            worker = Worker(queue, gate, observer, commits.submit, manners)
-            worker.bind(the_rules.firewall.queue)
-        failures: list[BaseException] = []
-
-        def give_up(error: BaseException) -> None:
-            failures.append(error)
-            worker.stop()
-
-        commits.on_finished, commits.on_failure = worker.finished, give_up
-        gc.collect()
-        gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
-        _on_stop_signals(worker)
-        commits.start()
-        place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
-        observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
-        worker.run()
-        commits.stop(patience=_STOP_PATIENCE)
-        if failures:
-            raise failures[0]
-        if not commits.is_alive():  # otherwise the disk or a lock holds it up, and both end with the process
-            store.close()
-            backend.close()
-    observe.message(f"stopped; the ruleset stays: {_what_stays(the_rules, backend)}")
+            gc.collect()
+            gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
+            Supervisor(plan, on_ready=lambda note: _say_ready(plan, note), on_life=lambda: None).run()
+    observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
 
 
 @contextlib.contextmanager
@@ -131,60 +79,23 @@ def _closed_if_it_fails(the_rules: Rules, backend: backends.KernelBackend) -> It
         raise
 
 
-def _what_stays(the_rules: Rules, backend: backends.KernelBackend) -> str:
-    if the_rules.mode is Mode.OBSERVE:
+def _what_stays(plan: Plan) -> str:
+    if plan.observes:
         return "nothing is dropped"
-    if backend.keeps_time:
+    if plan.backend.keeps_time:
         return "closed stays closed, open stays open until its time is up"
     return "closed stays closed, and open stays open until run is back, for nobody else ends it"
 
 
-def _answers(the_rules: Rules) -> Answers | None:
-    """Make ready to answer. A port that is taken is no reason not to guard: any local user can take it."""
-    if not the_rules.acknowledge or Via.UDP not in the_rules.via:
-        return None
-    try:
-        return Answers(the_rules.knock_ports)
-    except QueueError as error:
-        observe.message(f"{error.message}: knocks are not answered ({error.hint})", level=logging.ERROR)
-        return None
-
-
-def _refuse(the_rules: Rules) -> Callable[[bytes], None] | None:
-    """Make ready to refuse aloud. Where we may not, silence is as safe."""
-    if the_rules.refuse is Refuse.SILENT or the_rules.mode is Mode.OBSERVE:
-        return None
-    try:
-        mark = the_rules.firewall.mark
-        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has).send
-    except FirewallError as error:
-        observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
-        return None
-
-
-def _restore(enforcer: Enforcer, observer: observe.Observer) -> None:
-    now = time.time()
-    outcome = enforcer.restore(now=now)
-    observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
-    observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut), now=now)
-
-
-def _ready_line(the_rules: Rules) -> str:
+def _say_ready(plan: Plan, note: str) -> None:
+    the_rules = plan.rules
     services = ", ".join(f"{one.name} ({show_ports(one)})" for one in the_rules.services.values())
     ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
     ways += [way.value for way in (Via.ICMP, Via.SYN) if way in the_rules.via]
-    does = "only observes (nothing is dropped)" if the_rules.mode is Mode.OBSERVE else "guards"
-    return f"gatekeeper {__version__} {does} {services}; knocks by {', '.join(ways)}"
-
-
-def _on_stop_signals(worker: Worker) -> None:
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        worker.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    # Otherwise one that comes just before the loop waits, or to another thread, goes unheard until a packet comes.
-    signal.set_wakeup_fd(worker.wake_fd, warn_on_full_buffer=False)
+    does = "only observes (nothing is dropped)" if plan.observes else "guards"
+    place = f"queue {the_rules.firewall.queue}, iptables {plan.variant}, {plan.backend.name}"
+    what = f"gatekeeper {__version__} {does} {services}; knocks by {', '.join(ways)}"
+    observe.message(f"{what}; {place}; {note}; ready")
 
 
 def _require_net_admin() -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
-from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, Revoke
+from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, Reading, Revoke
 from gatekeeper.networks import Address, Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
@@ -37,6 +37,13 @@ class Matching(Protocol):
         """Find them."""
 
 
+class Memory(NamedTuple):
+    """Who is let in, and what is spent, in memory."""
+
+    allowlist: Allowlist
+    replays: ReplayMemory
+
+
 class _Networks(NamedTuple):
     """Whom a service lets in without a grant, and whom it never does."""
 
@@ -47,7 +54,10 @@ class _Networks(NamedTuple):
 class Enforcer:
     """Keeps store, kernel and allowlist together. One thread at a time."""
 
-    def __init__(self, rules: Rules, store: Store, backend: Backend, *, lock: Lock) -> None:
+    def __init__(
+        self, rules: Rules, store: Store, backend: Backend, *, lock: Lock, memory: Memory | None = None
+    ) -> None:
+        """``memory``: what learns of each change, besides the store and the kernel."""
         self._rules = rules
         self._store = store
         self._backend = backend
@@ -60,8 +70,7 @@ class Enforcer:
         self._undone: dict[Member, str] = {}
         """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
         self._counted: set[Revoke] = set()
-        self.allowlist = Allowlist()
-        self.replays = ReplayMemory(skew=rules.skew)
+        self.allowlist, self.replays = memory or (Allowlist(), ReplayMemory(skew=rules.skew))
 
     def restore(self, *, now: float) -> Outcome:
         """Make the kernel what the store says, in one step a service.
@@ -87,6 +96,12 @@ class Enforcer:
             errors: list[str] = []
             cut += self._settle_cuts(now, errors)
         return Outcome(admitted=tuple(kept), ended=(*expired, *orphans), cut=cut, error="; ".join(errors) or None)
+
+    def follow_clock(self, reading: Reading, *, now: float) -> Outcome:
+        """Move deadlines with the wall clock, which was set: a grant is for a time, and not until a reading."""
+        with self._lock():
+            self._store.rebase(reading)
+        return self.restore(now=now)
 
     def load(self, *, now: float) -> None:
         """Learn the live grants from the store, without telling the kernel anything."""

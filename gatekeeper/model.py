@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gatekeeper.networks import Address, Source
 from gatekeeper.settings import Via
@@ -135,6 +136,13 @@ class Grant:
     def is_live(self, now: float) -> bool:
         """Whether the grant still holds at ``now``."""
         return self.expires_at is None or self.expires_at > now
+
+
+class Reading(NamedTuple):
+    """Which boot this is, and by how many seconds the wall clock was ahead of the time since it."""
+
+    boot: str
+    ahead: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import logging
 import logging.handlers
 import os
 import queue
+import selectors
 import sys
 import threading
 import time
@@ -262,10 +263,44 @@ class LogThread:
         self._thread.join(_LAST_LINES)
 
 
+class _Direct(logging.Handler):
+    """Writes lines itself, for a process that must have one thread; waits for no reader that does not read."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = (self.format(record) + "\n").encode(errors="backslashreplace")
+        try:
+            with selectors.DefaultSelector() as selector:
+                try:
+                    selector.register(sys.stderr.fileno(), selectors.EVENT_WRITE)
+                except PermissionError:  # a file: it can always be written
+                    pass
+                else:
+                    if not selector.select(_LAST_LINES):
+                        return
+            os.write(sys.stderr.fileno(), line)
+        except OSError:  # where a line cannot be written, nor can a complaint about it
+            return
+
+
+def log_directly(style: str) -> None:
+    """Send log lines to standard error as ``text`` or ``json``, without a thread for it."""
+    handler = _Direct()
+    handler.setFormatter(_formatter(style))
+    _use(handler)
+
+
 def start_logging(style: str) -> LogThread:
     """Send log lines to standard error as ``text`` or ``json``. ``stop()`` of what is returned writes the rest."""
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
-    _LOG.handlers = [_Patient(lines)]
+    _use(_Patient(lines))
+    return LogThread(lines, _formatter(style))
+
+
+def _formatter(style: str) -> logging.Formatter:
+    return _Json() if style == "json" else _Text()
+
+
+def _use(handler: logging.Handler) -> None:
+    _LOG.handlers = [handler]
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
-    return LogThread(lines, _Json() if style == "json" else _Text())

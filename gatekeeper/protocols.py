@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from gatekeeper.model import Action, Datagram, Effect, Floor, Grant, Knock, Outcome, Reason, Refusal, Revoke, Stamp
+from gatekeeper.model import (
+    Action,
+    Datagram,
+    Effect,
+    Floor,
+    Grant,
+    Knock,
+    Outcome,
+    Reading,
+    Reason,
+    Refusal,
+    Revoke,
+    Stamp,
+)
 from gatekeeper.networks import Address, Source
 from gatekeeper.settings import Service
 
@@ -49,6 +62,9 @@ class Store(Protocol):
 
     def forget(self, grants: Sequence[Grant]) -> None:
         """Remove grants, whoever gave them."""
+
+    def rebase(self, reading: Reading) -> None:
+        """Move the deadlines that were reckoned in this boot by as much as the wall clock was set since."""
 
     def live(self, *, now: float) -> list[Grant]:
         """All grants that hold at ``now``."""

@@ -1,7 +1,7 @@
 """One queue, one worker: takes packets, asks the gate, gives verdicts. It decides nothing.
 
 The loop never waits for the disk: a knock is kept while its effect is carried out elsewhere (``submit``),
-and gets its verdict when ``finished`` says so. Every packet gets a verdict, whatever happens: one without
+and gets its verdict when ``finish`` says so. Every packet gets a verdict, whatever happens: one without
 would hold its place in the kernel's queue for ever.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import selectors
 import socket
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Self
+from typing import Protocol
 
 from netfilterqueue import NetfilterQueue, Packet
 
@@ -28,8 +29,8 @@ from gatekeeper.firewall import nfqueue
 from gatekeeper.firewall.netlink import NETFILTER
 from gatekeeper.gate import Gate
 from gatekeeper.holds import GIVE_BACK_AFTER, GIVE_BACK_BEFORE_REFUSING, Holds
-from gatekeeper.model import Admit, Decision, Effect, Outcome, Reason, Verdict
-from gatekeeper.networks import Source, covers
+from gatekeeper.model import Admit, Decision, Effect, Grant, Reason, Verdict
+from gatekeeper.networks import covers
 from gatekeeper.packet import TCP, triage
 from gatekeeper.shadows import Shadows
 
@@ -59,7 +60,6 @@ class Job:
     decision: Decision
     packet: Packet
     raw: bytes = b""
-    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,13 @@ class Manners:
     """Tells the sender of a packet that it was dropped, where that is said."""
 
 
+class HasFileno(Protocol):
+    """Something to wait for."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+
 class Worker:
     """Runs one NFQUEUE. Not restartable: bind, run, gone."""
 
@@ -82,7 +89,7 @@ class Worker:
         queue: NetfilterQueue,
         gate: Gate,
         observer: observe.Observer,
-        submit: Callable[[Job], None],
+        submit: Callable[[int, Job], None],
         manners: Manners,
     ) -> None:
         self._queue = queue
@@ -95,9 +102,10 @@ class Worker:
         self._shadows = Shadows()
         self._jobs: dict[int, Job] = {}
         self._jobs_of: Counter[str | None] = Counter()
-        self._finished: deque[Job] = deque()
+        self._serials = itertools.count()
         self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         """A byte that is written to ``wake_fd`` makes ``run`` look around (``signal.set_wakeup_fd`` wants a pipe)."""
+        self._selector = selectors.DefaultSelector()
         self._stopping = False
 
     def bind(self, number: int) -> None:
@@ -113,52 +121,55 @@ class Worker:
             raise QueueError(
                 f"cannot bind queue {number}: {error}", f"{nfqueue.owner(number) or 'nobody'} has it"
             ) from error
+        self._receiver = _Receiver(self._queue.get_fd())
         if self._manners.observes:
-            with _Receiver(self._queue.get_fd()) as receiver:
-                nfqueue.fail_open(receiver.socket, number)
+            nfqueue.fail_open(self._receiver.socket, number)
+        self.listen(self._receiver.socket, self._receive)
+        self.listen(self._woken, self._wake_up)
 
-    def finished(self, jobs: list[Job]) -> None:
-        """Tell the worker, from another thread, that jobs have their outcome."""
-        self._finished.extend(jobs)
-        self._wake()
+    def listen(self, to: int | HasFileno, on_readable: Callable[[], None]) -> None:
+        """Call ``on_readable`` when there is something to read."""
+        self._selector.register(to, selectors.EVENT_READ, on_readable)
 
     def stop(self) -> None:
-        """End ``run`` soon; from a signal handler or another thread."""
+        """End ``run`` soon; from a signal handler, or while it runs."""
         self._stopping = True
-        self._wake()
-
-    def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
             os.write(self.wake_fd, b"\0")
 
-    def run(self) -> None:
+    def run(self, every_second: Callable[[], None]) -> None:
         """Work until ``stop``. Packets that are still held then are dropped; the ruleset stays closed."""
-        receiver = _Receiver(self._queue.get_fd())
-        with selectors.DefaultSelector() as selector, receiver:
-            selector.register(receiver.socket, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
-            while not self._stopping:
-                selector.select(self._patience())
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._woken, _PIPE_BYTES)
-                receiver.budget = _BATCH
-                self._queue.run_socket(receiver)  # type: ignore[arg-type]  # only recv() is called
-                if receiver.overruns:
-                    self._observer.count("queue-overrun", receiver.overruns)
-                    receiver.overruns = 0
-                self._finish_jobs()
-                now = time.monotonic()
-                for packet, _ in self._holds.due(now=now):
-                    packet.repeat()
-                for raw in self._shadows.due(now=now):
-                    self._judge_late(raw)
-            for packet, _ in self._holds.clear():
-                packet.drop()
+        next_second = time.monotonic()
+        while not self._stopping:
+            for key, _ in self._selector.select(self._patience(next_second)):
+                key.data()
+            now = time.monotonic()
+            for packet, _ in self._holds.due(now=now):
+                packet.repeat()
+            for raw in self._shadows.due(now=now):
+                self._judge_late(raw)
+            if now >= next_second:
+                next_second = now + 1.0
+                every_second()
+        for packet, _ in self._holds.clear():
+            packet.drop()
+        self._receiver.close()
         self._queue.unbind()
 
-    def _patience(self) -> float | None:
-        known = [due for due in (self._holds.next_due(), self._shadows.next_due()) if due is not None]
-        return max(0.0, min(known) - time.monotonic()) if known else None
+    def _receive(self) -> None:
+        self._receiver.budget = _BATCH
+        self._queue.run_socket(self._receiver)  # type: ignore[arg-type]  # only recv() is called
+        if self._receiver.overruns:
+            self._observer.count("queue-overrun", self._receiver.overruns)
+            self._receiver.overruns = 0
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, _PIPE_BYTES)
+
+    def _patience(self, next_second: float) -> float:
+        known = [due for due in (self._holds.next_due(), self._shadows.next_due(), next_second) if due is not None]
+        return max(0.0, min(known) - time.monotonic())
 
     def _on_packet(self, packet: Packet) -> None:
         settled = False
@@ -197,21 +208,29 @@ class Worker:
         client = job.decision.client
         if len(self._jobs) >= MAX_JOBS or self._jobs_of[client] >= _SHARE:
             return False
-        self._jobs[id(job)] = job
+        serial = next(self._serials)
+        self._jobs[serial] = job
         self._jobs_of[client] += 1
-        self._submit(job)
+        self._submit(serial, job)
         return True
 
-    def _finish_jobs(self) -> None:
-        while self._finished:
-            job = self._finished.popleft()
-            del self._jobs[id(job)]
-            self._jobs_of[job.decision.client] -= 1
-            if not self._jobs_of[job.decision.client]:
-                del self._jobs_of[job.decision.client]
-            for grant in job.outcome.admitted if job.outcome else ():
-                self._release(grant.source)
-            self._settle(job)
+    def finish(self, serial: int) -> Job | None:
+        """Give a knock its verdict, for its effect was carried out, or cannot be; return its job."""
+        job = self._jobs.pop(serial, None)
+        if job is None:
+            return None
+        client = job.decision.client
+        self._jobs_of[client] -= 1
+        if not self._jobs_of[client]:
+            del self._jobs_of[client]
+        self._settle(job)
+        return job
+
+    def release(self, grant: Grant) -> None:
+        """Give back what waits for this grant."""
+        source = grant.source
+        for packet, _ in self._holds.release(source.network_address.packed, source.broadcast_address.packed):
+            packet.repeat()
 
     def _settle(self, job: Job) -> None:
         """Give a knock its verdict: a datagram is used up; an echo request goes on; a SYN is as any other from now."""
@@ -240,10 +259,6 @@ class Worker:
             self._observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), its_raw)
             self._refuse(given_up, its_raw)
 
-    def _release(self, source: Source) -> None:
-        for packet, _ in self._holds.release(source.network_address.packed, source.broadcast_address.packed):
-            packet.repeat()
-
     def _let_go_on(self, packet: Packet, raw: bytes, decision: Decision) -> None:
         packet.accept()
         if decision.verdict is Verdict.HOLD:
@@ -270,7 +285,7 @@ class Worker:
         header = triage(raw) if self._jobs else Reason.MALFORMED
         return not isinstance(header, Reason) and any(
             covers([grant.source], ip_address(header.source))
-            for job in list(self._jobs.values())
+            for job in self._jobs.values()
             if isinstance(job.effect, Admit)
             for grant in job.effect.grants[:1]
         )
@@ -293,10 +308,7 @@ class _Receiver:
         self.budget = 0
         self.overruns = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.socket.close()
 
     def recv(self, size: int) -> bytes:

@@ -38,6 +38,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.netlink",
         "firewall.saved",
         "firewall.tools",
+        "processes.confine",
         "sealed.keys",
         "sealed.noise",
         "store.lock",
@@ -60,6 +61,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     4: (
         "allowlist",
+        "clock",
         "packet",
         "protocols",
         "replay",
@@ -69,38 +71,55 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.cut",
         "knocks.plain",
         "knocks.sealed",
+        "processes.messages",
         "rules.values",
         "sealed.layer",
     ),
     5: (
         "enforce",
-        "firewall.adopt",
         "gate",
         "knocks",
         "observe",
         "rejection",
         "client.knocker",
+        "firewall.adopt",
         "firewall.kernel",
         "firewall.rulewise",
+        "processes.link",
+        "processes.shared",
         "rules.clients",
         "rules.services",
         "store.stamps",
     ),
     6: (
         "answers",
+        "commits",
         "lockout",
         "refusals",
         "serverkeys",
         "worker",
         "client.ways",
         "firewall.backends",
+        "processes.child",
         "rules.schema",
         "store.sqlite",
     ),
-    7: ("commits", "rules", "cli.knocking"),
-    8: ("admin", "daemon", "dryrun", "cli.client"),
-    9: ("cli.server",),
-    10: ("cli",),
+    7: (
+        "rules",
+        "cli.knocking",
+        "processes.plan",
+    ),
+    8: (
+        "admin",
+        "cli",
+        "dryrun",
+        "cli.client",
+        "processes.keeper",
+        "processes.packets",
+    ),
+    9: ("processes.supervisor",),
+    10: ("daemon",),
+    11: ("cli.server",),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 PURE = {
@@ -132,6 +151,7 @@ PURE = {
     "firewall.sets",
     "firewall.members",
     "firewall.ruleset",
+    "processes.messages",
     "echo",
     "terms",
     "guarded",
@@ -157,7 +177,7 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client"}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes"}
 """The demo shows the house from outside; the others are empty faces."""
 
 
@@ -220,7 +240,7 @@ def test_pure_rooms_import_only_pure_rooms() -> None:
 def test_heavy_libraries_are_imported_in_one_room_each() -> None:
     homes = {
         "scapy": {"packet", "sealed.layer"},
-        "netfilterqueue": {"worker", "daemon"},
+        "netfilterqueue": {"worker", "processes.packets"},
         "yaml": {"rules.document", "rules.values", "rules.schema", "rules.services", "rules.clients"},
         "segno": {"cli.server"},
     }

@@ -18,17 +18,17 @@ from gatekeeper.errors import GatekeeperError, UsageError
 def _run(options: argparse.Namespace) -> None:
     from gatekeeper import observe
 
-    listener = observe.start_logging(options.log_format)
-    try:
-        if options.dry_run:
-            from gatekeeper import dryrun
+    rules, state_dir, style = Path(options.rules), Path(options.state_dir), options.log_format
+    if not options.dry_run:
+        observe.log_directly(style)
+        modes = {"only_observe": options.observe, "grant_me": options.grant_me}
+        _daemon().run(rules, state_dir, log_format=style, **modes)
+        return
+    from gatekeeper import dryrun
 
-            dryrun.run(Path(options.rules), Path(options.state_dir))
-        else:
-            daemon = _daemon()
-            daemon.run(
-                Path(options.rules), Path(options.state_dir), only_observe=options.observe, grant_me=options.grant_me
-            )
+    listener = observe.start_logging(style)
+    try:
+        dryrun.run(rules, state_dir)
     finally:
         listener.stop()
 

@@ -29,6 +29,10 @@ class IpsetBackend:
         self._sets = Ipset()
         self.really_cuts = really_cuts
 
+    def again(self) -> IpsetBackend:
+        """Make one like it, with a netlink socket of its own: for another process."""
+        return IpsetBackend(really_cuts=self.really_cuts)
+
     def close(self) -> None:
         """Let go of the netlink socket."""
         self._sets.close()

@@ -39,6 +39,10 @@ class RulesBackend:
         self._known: set[Member] = set()
         """What we have put there and not removed. (Another process may have.)"""
 
+    def again(self) -> RulesBackend:
+        """Make one like it, with a netlink socket of its own: for another process."""
+        return RulesBackend(self._rules, self._variant, really_cuts=self.really_cuts)
+
     def close(self) -> None:
         """Let go of the netlink socket."""
         self._sets.close()

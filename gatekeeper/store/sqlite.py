@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
-from gatekeeper import replay
+from gatekeeper import clock, replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Revoke
+from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Reading, Revoke
 from gatekeeper.networks import Source
 from gatekeeper.store import stamps
 
 FILE = "gatekeeper.db"
-_VERSION = 2
+_VERSION = 3
 _BUSY_MS = 5000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS grants (
@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS grants (
     client     TEXT NOT NULL,
     source     TEXT NOT NULL,
     expires_at REAL,                -- Unix seconds; NULL: until closed
+    boot       TEXT NOT NULL DEFAULT '',  -- in which boot that was reckoned, and by how many seconds
+    ahead      REAL NOT NULL DEFAULT 0,   -- the wall clock was ahead of the time since it (clock.py)
     PRIMARY KEY (version, first, last, service, client)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS grants_by_end ON grants (expires_at) WHERE expires_at IS NOT NULL;
@@ -52,6 +54,10 @@ CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the k
     PRIMARY KEY (source, services)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_NEW_IN_3 = """
+ALTER TABLE grants ADD COLUMN boot TEXT NOT NULL DEFAULT '';
+ALTER TABLE grants ADD COLUMN ahead REAL NOT NULL DEFAULT 0;
 """
 MAX_GRANTS = 4096
 """Live grants that one client may have for a service: so that none fills the kernel's set, which all share."""
@@ -97,7 +103,8 @@ class SqliteStore:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         if version < _VERSION:
-            script = f"{_SCHEMA} {stamps.SCHEMA} {stamps.birth()} PRAGMA user_version = {_VERSION};"
+            older = _NEW_IN_3 if version else ""
+            script = f"{older} {_SCHEMA} {stamps.SCHEMA} {stamps.birth()} PRAGMA user_version = {_VERSION};"
             self._db.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
         self._db.execute("SELECT 1 FROM grants, counters, floors, spent LIMIT 1")
 
@@ -113,8 +120,9 @@ class SqliteStore:
             if refused is not None:
                 return Outcome(refused=refused)
         if isinstance(effect, Admit):
+            reckoned = clock.reading()
             self._db.executemany(
-                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         *_range(grant.source),
@@ -122,6 +130,7 @@ class SqliteStore:
                         grant.client,
                         str(grant.source),
                         grant.expires_at,
+                        *reckoned,
                     )
                     for grant in effect.grants
                 ],
@@ -223,6 +232,15 @@ class SqliteStore:
             "DELETE FROM grants WHERE version = ? AND first = ? AND last = ? AND service = ? AND client = ?",
             [(*_range(grant.source), grant.service, grant.client) for grant in grants],
         )
+
+    def rebase(self, reading: Reading) -> None:
+        """Move the deadlines that were reckoned in this boot by as much as the wall clock was set since."""
+        values = {"boot": reading.boot, "ahead": reading.ahead, "step": clock.STEP}
+        where = "boot = :boot AND abs(:ahead - ahead) > :step"
+        with self._transaction():
+            if self._db.execute(f"SELECT 1 FROM grants WHERE {where} LIMIT 1", values).fetchone():
+                move = "expires_at = expires_at + (:ahead - ahead), ahead = :ahead"
+                self._db.execute(f"UPDATE grants SET {move} WHERE {where}", values)
 
     def live(self, *, now: float) -> list[Grant]:
         """All grants that hold at ``now``."""

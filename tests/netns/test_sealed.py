@@ -100,7 +100,7 @@ STEPS = {
     "behind-the-commit": ("+gatekeeper.store.sqlite:SqliteStore.commit", True),
     "before-the-kernel": ("gatekeeper.firewall.kernel:IpsetBackend.change", True),
     "behind-the-kernel": ("+gatekeeper.firewall.kernel:IpsetBackend.change", True),
-    "before-the-verdict": ("gatekeeper.worker:Worker.finished", True),
+    "before-the-verdict": ("+gatekeeper.enforce:Enforcer.carry_out", True),
 }
 
 
@@ -110,7 +110,7 @@ def test_a_knock_counts_once_wherever_the_server_is_killed(site: Site, step: str
     place, is_committed = STEPS[step]
     device = Device(server_key(site))
     site.write_rules(rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}"))
-    running = site.run(program=(sys.executable, WARPED, "/nonexistent", place))
+    running = site.run(program=(sys.executable, WARPED, "-", place))
     knock = device.knock()
     send(site, knock)
     running.process.wait(5)

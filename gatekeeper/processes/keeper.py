@@ -1,0 +1,207 @@
+"""The keeper as a process: it alone changes the store and the kernel's ruleset.
+
+The supervisor sends it, for each new worker, one end of a wire. It ends when the supervisor says so or is gone; what
+the workers had handed over is carried out first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from gatekeeper import observe
+from gatekeeper.clock import Clock
+from gatekeeper.commits import Commits, Task
+from gatekeeper.enforce import Enforcer, Memory
+from gatekeeper.errors import StoreError
+from gatekeeper.model import Decision, Outcome, Verdict
+from gatekeeper.processes.child import ALIVE, READY, Control
+from gatekeeper.processes.link import Link, LinkError
+from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
+from gatekeeper.processes.plan import Plan
+from gatekeeper.processes.shared import SharedAllowlist, SharedReplays
+from gatekeeper.store.lock import ChangeLock
+from gatekeeper.store.sqlite import SqliteStore
+
+_AT_ONCE = 256
+_LIFE_EVERY = 1.0
+"""Seconds between two signs of life."""
+_LAST_WORDS = 0.4
+"""Seconds, at the end, in which workers may hand over what they have."""
+
+
+def keep(plan: Plan, control: Control) -> None:
+    """Keep store and kernel until ``control`` (from the supervisor) says ``stop`` or is closed.
+
+    Raises:
+        GatekeeperError: the store or the kernel cannot be used.
+    """
+    keeper = Keeper(plan, control)
+    keeper.start()
+    control.say(READY + b"live grants: %d" % keeper.live)
+    keeper.run()
+
+
+class Keeper:
+    """Waits for what workers, supervisor and time bring, and has it done."""
+
+    def __init__(self, plan: Plan, control: Control) -> None:
+        self._control = control
+        self._present = plan.present
+        self._links: list[Link] = []
+        self._tasks: list[Task] = []
+        self._observer = observe.Observer(is_trial=plan.observes)
+        self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew)
+        self._allowlist = SharedAllowlist(self._tell)
+        memory = Memory(self._allowlist, SharedReplays(self._tell, skew=plan.rules.skew))
+        lock = ChangeLock(plan.state_dir)
+        self._enforcer = Enforcer(plan.rules, self._store, plan.backend.again(), lock=lock, memory=memory)
+        clock = Clock()
+        self._reading = clock.reading()
+        self._commits = Commits(self._enforcer, self._store, self._observer, clock)
+        self._commits.on_clock_step = lambda: self._tell(ClockStepped())
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control.socket, selectors.EVENT_READ)
+        self._woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        self._stopping = False
+        self._shown = 0.0
+
+    def start(self) -> None:
+        """Make the kernel what the store says."""
+        now = time.time()
+        outcome = self._enforcer.follow_clock(self._reading, now=now)
+        self._observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
+        self._observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut, error=outcome.error), now=now)
+        if self._present is not None:
+            self._present.let_in(self._enforcer)
+
+    @property
+    def live(self) -> int:
+        """How many grants there are."""
+        return len(self._allowlist)
+
+    def run(self) -> None:
+        """Work until the supervisor, or SIGTERM, says to stop."""
+        while not self._stopping:
+            self._wait(self._commits.patience())
+            self._work()
+            self._show_life()
+        deadline = time.monotonic() + _LAST_WORDS
+        while self._links and (left := deadline - time.monotonic()) > 0:
+            self._wait(left)
+            self._work()
+        self._commits.finish()
+        self._store.close()
+
+    def _wait(self, seconds: float) -> None:
+        for key, events in self._selector.select(seconds):
+            if isinstance(key.fileobj, Link):
+                self._listen(key.fileobj, events)
+            elif key.fileobj is self._control.socket:
+                self._obey()
+            else:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._woken, 4096)
+
+    def _work(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        self._commits.work(tasks)
+
+    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    # -- the supervisor
+
+    def _obey(self) -> None:
+        """Take what the supervisor sends: a wire to a new worker; or the end."""
+        try:
+            words, descriptors = self._control.hear()
+        except BlockingIOError:
+            return
+        if not descriptors:
+            self._stopping = True
+            if words == b"":  # the supervisor is gone
+                self._selector.unregister(self._control.socket)
+            return
+        self._greet(Link(socket.socket(fileno=descriptors[0])))
+
+    def _show_life(self) -> None:
+        now = time.monotonic()
+        if now - self._shown > _LIFE_EVERY:
+            self._shown = now
+            self._control.say(ALIVE)
+
+    # -- the workers
+
+    def _greet(self, link: Link) -> None:
+        """Tell a new worker what there is."""
+        self._links.append(link)
+        self._selector.register(link, selectors.EVENT_READ)
+        try:
+            floors = list(all_floors(self._store.born, self._store.floors()))
+        except StoreError:  # it refuses what is spent when it is back
+            floors = [Floors(0, {})]
+        for message in (*self._allowlist.all(), *floors):
+            self._send(link, message)
+
+    def _tell(self, message: Message) -> None:
+        for link in list(self._links):
+            self._send(link, message)
+
+    def _send(self, link: Link, message: Message) -> None:
+        try:
+            link.send(message)
+        except LinkError:
+            self._drop(link)
+            return
+        self._watch(link)
+
+    def _watch(self, link: Link) -> None:
+        if link in self._links:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.backlog else 0)
+            if self._selector.get_key(link).events != events:
+                self._selector.modify(link, events)
+
+    def _drop(self, link: Link) -> None:
+        if link in self._links:
+            self._links.remove(link)
+            self._selector.unregister(link)
+            link.close()
+
+    def _listen(self, link: Link, events: int) -> None:
+        try:
+            if events & selectors.EVENT_WRITE:
+                link.flush()
+                self._watch(link)
+            if events & selectors.EVENT_READ:
+                for message in link.receive(_AT_ONCE):
+                    self._take(link, message)
+        except LinkError:
+            self._drop(link)
+
+    def _take(self, link: Link, message: Message) -> None:
+        match message:
+            case Do():
+                decision = Decision(Verdict.DROP, message.reason, message.effect, message.client, message.note)
+                self._tasks.append(Task(message.effect, decision, self._reply(link, message.serial)))
+            case Counts():
+                for name, number in message.counts.items():
+                    self._observer.count(name, number)
+            case _:
+                raise LinkError(f"a worker does not say {type(message).__name__}")
+
+    def _reply(self, link: Link, serial: int) -> Callable[[bool], None]:
+        def done(went_well: bool) -> None:  # noqa: FBT001  (a callback of one fact)
+            if link in self._links:
+                self._send(link, Done(serial, went_well))
+
+        return done

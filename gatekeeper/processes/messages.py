@@ -1,0 +1,176 @@
+"""What worker and keeper say to each other, as bytes. Pure.
+
+JSON, and not Python's own pickle: whoever takes over the worker, by a packet, must not get the keeper with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from itertools import islice
+from typing import Any
+
+from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Stamp
+
+_AT_ONCE = 500
+"""Grants or floors in one message: it must fit a socket's buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Worker to keeper: carry this out."""
+
+    serial: int
+    effect: Effect
+    reason: Reason
+    client: str | None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Keeper to worker: it was carried out, or (not ``went_well``) was not. What it changed was said before."""
+
+    serial: int
+    went_well: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Keeper to worker: these are the live grants, and no others; with ``more`` to come."""
+
+    grants: tuple[Grant, ...]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Keeper to worker: these grants began, and these ended."""
+
+    admitted: tuple[Grant, ...] = ()
+    ended: tuple[Grant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """Keeper to worker: what stamps have been spent; with ``more`` to come."""
+
+    born: int
+    floors: Mapping[bytes, Floor]
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Worker to keeper: what was counted since the last time. Sent each second, so it is a sign of life too."""
+
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """Keeper to worker: the wall clock was set."""
+
+
+Message = Do | Done | Grants | Changed | Floors | Counts | ClockStepped
+
+
+def encode(message: Message) -> bytes:
+    """Write a message."""
+    return json.dumps([type(message).__name__, *_WRITERS[type(message)](message)], separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> Message:
+    """Read a message.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        name, *parts = json.loads(data)
+        message: Message = _READERS[name](*parts)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a message: {error}") from error
+    return message
+
+
+def all_grants(grants: Iterable[Grant]) -> Iterator[Grants]:
+    """Say what grants there are, in messages of a bearable size."""
+    for part in _parts(grants):
+        yield Grants(part, more=True)
+    yield Grants(())
+
+
+def all_changes(admitted: Iterable[Grant], ended: Iterable[Grant]) -> Iterator[Changed]:
+    """Say what began and what ended, likewise."""
+    for part in _parts(ended):
+        yield Changed(ended=part)
+    for part in _parts(admitted):
+        yield Changed(admitted=part)
+
+
+def all_floors(born: int, floors: Mapping[bytes, Floor]) -> Iterator[Floors]:
+    """Say what floors there are, in messages of a bearable size."""
+    items = list(floors.items())
+    size = _AT_ONCE // 50  # a floor may have a few hundred stamps above it
+    for start in range(0, max(1, len(items)), size):
+        yield Floors(born, dict(items[start : start + size]), more=start + size < len(items))
+
+
+def _parts(grants: Iterable[Grant]) -> Iterator[tuple[Grant, ...]]:
+    left = iter(grants)
+    while part := tuple(islice(left, _AT_ONCE)):
+        yield part
+
+
+def _grants(grants: Iterable[Grant]) -> list[Any]:
+    return [[str(one.source), one.service, one.client, one.expires_at] for one in grants]
+
+
+def _read_grants(found: Sequence[Any]) -> tuple[Grant, ...]:
+    return tuple(Grant(ip_network(source), service, client, end) for source, service, client, end in found)
+
+
+def _effect(effect: Effect) -> list[Any]:
+    stamp = None if effect.stamp is None else [effect.stamp.key.hex(), effect.stamp.sent_at]
+    if isinstance(effect, Admit):
+        return ["admit", _grants(effect.grants), stamp]
+    return ["revoke", [str(effect.source), effect.client, effect.services], stamp]
+
+
+def _read_effect(kind: str, what: Sequence[Any], stamp: Sequence[Any] | None) -> Effect:
+    its = None if stamp is None else Stamp(bytes.fromhex(stamp[0]), int(stamp[1]))
+    if kind == "admit":
+        return Admit(_read_grants(what), its)
+    source, client, services = what
+    return Revoke(ip_network(source), client, None if services is None else tuple(services), its)
+
+
+def _floors(floors: Mapping[bytes, Floor]) -> dict[str, Any]:
+    return {key.hex(): [one.floor, one.closed, one.spent] for key, one in floors.items()}
+
+
+def _read_floors(found: Mapping[str, Any]) -> dict[bytes, Floor]:
+    return {bytes.fromhex(key): Floor(floor, closed, tuple(spent)) for key, (floor, closed, spent) in found.items()}
+
+
+_WRITERS: dict[type[Any], Any] = {
+    Do: lambda one: (one.serial, _effect(one.effect), one.reason, one.client, one.note),
+    Done: lambda one: (one.serial, one.went_well),
+    Grants: lambda one: (_grants(one.grants), one.more),
+    Changed: lambda one: (_grants(one.admitted), _grants(one.ended)),
+    Floors: lambda one: (one.born, _floors(one.floors), one.more),
+    Counts: lambda one: (dict(one.counts),),
+    ClockStepped: lambda _: (),
+}
+_READERS: dict[str, Any] = {
+    "Do": lambda serial, effect, reason, client, note: Do(serial, _read_effect(*effect), Reason(reason), client, note),
+    "Done": Done,
+    "Grants": lambda grants, more: Grants(_read_grants(grants), more),
+    "Changed": lambda admitted, ended: Changed(_read_grants(admitted), _read_grants(ended)),
+    "Floors": lambda born, floors, more: Floors(born, _read_floors(floors), more),
+    "Counts": Counts,
+    "ClockStepped": ClockStepped,
+}

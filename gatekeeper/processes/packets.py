@@ -1,0 +1,188 @@
+"""The worker as a process: it inspects the packets of one queue, and can do nothing else.
+
+What it needs is opened first; then it gives up opening anything (``confine``). It keeps a copy of the live grants, by
+what the keeper says; what a knock asks for it hands to the keeper. When the keeper is gone, it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from netfilterqueue import NetfilterQueue
+
+from gatekeeper import observe
+from gatekeeper.allowlist import Allowlist
+from gatekeeper.answers import Answers
+from gatekeeper.errors import FirewallError, GatekeeperError, QueueError
+from gatekeeper.firewall.conntrack import MarkedFlows
+from gatekeeper.gate import Gate
+from gatekeeper.model import Floor, Grant
+from gatekeeper.processes.child import ALIVE, READY, Control
+from gatekeeper.processes.confine import confine
+from gatekeeper.processes.link import Link, LinkError
+from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
+from gatekeeper.processes.plan import Plan
+from gatekeeper.refusals import Refusals
+from gatekeeper.replay import ReplayMemory
+from gatekeeper.settings import Refuse, Rules, Via
+from gatekeeper.worker import Job, Manners, Worker
+
+_SWITCH_INTERVAL = 0.0005
+"""Seconds after which Python lets the log's thread run: the packet loop should not wait longer for it."""
+_AT_ONCE = 64
+_PATIENCE = 10.0
+"""Seconds that the keeper may take to say what grants there are."""
+
+
+def work(plan: Plan, control: Control, end: socket.socket) -> None:
+    """Inspect packets until SIGTERM, or until the keeper at the other ``end`` is gone.
+
+    Raises:
+        QueueError: the queue cannot be had.
+    """
+    desk = _Desk(plan, control, Link(end))
+    signal.signal(signal.SIGTERM, desk.on_signal)
+    signal.set_wakeup_fd(desk.worker.wake_fd, warn_on_full_buffer=False)
+    desk.learn()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        confine()
+    except GatekeeperError as error:
+        observe.message(f"{error.message} ({error.hint or 'it can do all that it could before'})", level=logging.ERROR)
+    control.say(READY)
+    desk.worker.run(desk.every_second)
+    desk.send_counts()
+
+
+class _Desk:
+    """The worker, and its link to the keeper."""
+
+    def __init__(self, plan: Plan, control: Control, link: Link) -> None:
+        queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
+        self._control, self._link = control, link
+        self._formats = plan.formats
+        self._observer = observe.Observer(is_trial=plan.observes)
+        self._allowlist = Allowlist()
+        self._replays = ReplayMemory(skew=plan.rules.skew)
+        self._answers = _answers(plan.rules)
+        self._grants: list[Grant] = []
+        self._floors: dict[bytes, Floor] = {}
+        self._knows: set[type[Message]] = set()
+        gate = Gate(plan.rules, plan.formats, self._allowlist, replays=self._replays)
+        manners = Manners(mark=plan.rules.firewall.mark, observes=plan.observes, refuse=_refuse(plan))
+        self.worker = Worker(queue, gate, self._observer, self._submit, manners)
+        self.worker.bind(plan.rules.firewall.queue)
+        self.worker.listen(link, self._listen)
+        self._renew(at_once=True)
+
+    def learn(self) -> None:
+        """Wait until the keeper has said what grants there are.
+
+        Raises:
+            LinkError: it is gone, or says nothing.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while len(self._knows) < 2:
+            for message in self._link.receive(_AT_ONCE):
+                self._take(message)
+            if time.monotonic() > deadline:
+                raise LinkError("the keeper says nothing")
+            time.sleep(0.001)
+
+    def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        """End soon."""
+        self.worker.stop()
+
+    def every_second(self) -> None:
+        """Make ready what the formats need next, and show a sign of life."""
+        self._renew()
+        self.send_counts()
+        self._control.say(ALIVE)
+
+    def send_counts(self) -> None:
+        """Tell the keeper what was counted."""
+        self._send(Counts(self._observer.take_counts()))
+
+    def _renew(self, *, at_once: bool = False) -> None:
+        for form in self._formats:
+            form.renew(now=time.time(), at_once=at_once)
+
+    def _submit(self, serial: int, job: Job) -> None:
+        decision = job.decision
+        self._send(Do(serial, job.effect, decision.reason, decision.client, decision.note))
+
+    def _send(self, message: Message) -> None:
+        try:
+            self._link.send(message)
+        except LinkError:
+            self.worker.stop()
+
+    def _listen(self) -> None:
+        try:
+            self._link.flush()
+            for message in self._link.receive(_AT_ONCE):
+                self._take(message)
+        except LinkError:
+            self.worker.stop()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Done():
+                job = self.worker.finish(message.serial)
+                if job is not None and message.went_well and self._answers is not None and job.decision.answer:
+                    self._answers.send(job.decision.answer)
+            case Changed():
+                for grant in message.ended:
+                    self._allowlist.end(grant)
+                for grant in message.admitted:
+                    self._allowlist.admit(grant)
+                    self.worker.release(grant)
+            case Grants() | Floors():
+                self._learn(message)
+            case ClockStepped():
+                self._renew(at_once=True)
+
+    def _learn(self, message: Grants | Floors) -> None:
+        """Take in what there is, which may come in parts."""
+        if isinstance(message, Grants):
+            self._grants.extend(message.grants)
+        else:
+            self._floors |= message.floors
+        if message.more:
+            return
+        if isinstance(message, Grants):
+            self._allowlist.replace(self._grants)
+            self._grants = []
+        else:
+            self._replays.replace(message.born, self._floors)
+            self._floors = {}
+        self._knows.add(type(message))
+
+
+def _answers(rules: Rules) -> Answers | None:
+    """Make ready to answer. A port that is taken is no reason not to guard: any local user can take it."""
+    if not rules.acknowledge or Via.UDP not in rules.via:
+        return None
+    try:
+        return Answers(rules.knock_ports)
+    except QueueError as error:
+        observe.message(f"{error.message}: knocks are not answered ({error.hint})", level=logging.ERROR)
+        return None
+
+
+def _refuse(plan: Plan) -> Callable[[bytes], None] | None:
+    """Make ready to refuse aloud. Where we may not, silence is as safe."""
+    if plan.rules.refuse is Refuse.SILENT or plan.observes:
+        return None
+    try:
+        mark = plan.rules.firewall.mark
+        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has).send
+    except FirewallError as error:
+        observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
+        return None

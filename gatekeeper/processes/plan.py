@@ -1,0 +1,33 @@
+"""What the supervisor knows before it forks, and its children need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatekeeper.firewall.backends import KernelBackend
+from gatekeeper.lockout import Present
+from gatekeeper.protocols import KnockFormat
+from gatekeeper.settings import Mode, Rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One ``gatekeeper run``."""
+
+    rules: Rules
+    state_dir: Path
+    log_format: str
+    variant: str
+    """Of iptables."""
+    backend: KernelBackend
+    present: Present | None
+    """Who was connected before; ``None`` to a keeper that is not the first: they have been let in."""
+    formats: Sequence[KnockFormat]
+    """They hold the private keys; so the children need not read files."""
+
+    @property
+    def observes(self) -> bool:
+        """Whether nothing is dropped."""
+        return self.rules.mode is Mode.OBSERVE

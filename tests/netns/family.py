@@ -1,0 +1,35 @@
+"""The processes of a running gatekeeper: who is who, and how to end one as the kernel would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+from gatekeeper.demo.server import Gatekeeper
+from tests.netns.site import wait_until
+
+
+def children(running: Gatekeeper) -> dict[str, int]:
+    """Return the process numbers of ``keeper`` and ``worker``, as far as they are there."""
+    pid = running.process.pid
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            found[Path(f"/proc/{child}/comm").read_text().strip().removeprefix("gk-")] = int(child)
+    return found
+
+
+def kill(running: Gatekeeper, name: str) -> int:
+    """End one with kill -9; return its process number."""
+    wait_until(lambda: name in children(running))
+    pid = children(running)[name]
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def is_whole(running: Gatekeeper) -> bool:
+    """Whether nobody is missing."""
+    return set(children(running)) == {"keeper", "worker"}

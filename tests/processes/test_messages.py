@@ -1,0 +1,68 @@
+"""What worker and keeper say to each other."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper.model import Admit, Floor, Grant, Reason, Revoke, Stamp
+from gatekeeper.processes import messages
+from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
+
+V4 = Grant(ip_network("198.51.100.2/32"), "ssh", "laptop", 1_700_000_000.25)
+V6 = Grant(ip_network("2001:db8::/64"), "web", "(admin)", None)
+STAMP = Stamp(bytes(range(32)), 1_700_000_000_123_456_789)
+
+EXAMPLES: list[Message] = [
+    Do(7, Admit((V4, V6), STAMP), Reason.OPENED, "laptop"),
+    Do(8, Admit(()), Reason.OPENED, "laptop", "a note"),
+    Do(9, Revoke(V6.source, "laptop", ("ssh", "web"), STAMP), Reason.CLOSED, "laptop"),
+    Do(10, Revoke(V4.source), Reason.CLOSED, None),
+    Done(7, went_well=True),
+    Done(8, went_well=False),
+    Grants((V4,), more=True),
+    Grants(()),
+    Changed((V4,), (V6,)),
+    Floors(5, {STAMP.key: Floor(3, 4, (5, 6))}),
+    Counts({"no-grant": 12}),
+    ClockStepped(),
+]
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda one: type(one).__name__)
+def test_what_is_written_is_read_as_the_same(message: Message) -> None:
+    assert messages.decode(messages.encode(message)) == message
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_what_is_no_message_raises_an_error_that_says_so(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message"):
+        messages.decode(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b'["Do",1]', b'["Done"]', b"[]", b"{}", b'["Grants",[["x","ssh","a",1]],false]', b'["__import__","os"]']
+)
+def test_a_message_with_the_wrong_parts_is_none(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message"):
+        messages.decode(data)
+
+
+def test_many_grants_come_in_parts_that_fit_a_socket_and_the_last_says_so() -> None:
+    grants = [Grant(ip_network(f"2001:db8::{number:x}"), "a-long-service-1", "x" * 64, 1e9) for number in range(2300)]
+    parts = list(messages.all_grants(grants))
+    assert [grant for part in parts for grant in part.grants] == grants
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert max(len(messages.encode(part)) for part in parts) < 100_000
+
+
+def test_floors_with_many_stamps_come_in_parts_likewise() -> None:
+    floors = {bytes([number] * 32): Floor(number, 0, tuple(range(10**18, 10**18 + 256))) for number in range(55)}
+    parts = list(messages.all_floors(1, floors))
+    assert {key: floor for part in parts for key, floor in part.floors.items()} == floors
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert max(len(messages.encode(part)) for part in parts) < 100_000
+    assert list(messages.all_floors(1, {})) == [Floors(1, {})]
