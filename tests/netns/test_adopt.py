@@ -15,6 +15,7 @@ from gatekeeper.demo.network import inside
 from gatekeeper.firewall import conntrack
 from gatekeeper.networks import Connection
 from gatekeeper.settings import Ports, Transport
+from tests.netns import family
 from tests.netns.site import CLIENT, SERVER, SSH, STRANGER, WEB, Site, wait_until
 
 BOTH = (4, 6)
@@ -144,6 +145,9 @@ def test_peers_of_a_service_that_cuts_get_a_grant(site: Site) -> None:
             ("(admin)", CLIENT[version], "web") for version in BOTH
         }
         assert all(500 < one["seconds_left"] <= 600 for one in grants)
+        family.kill(running, "keeper")
+        wait_until(lambda: " replaced " in running.log)
+        assert running.log.count(" granted web to ") == 2, "only a start lets in"
         assert probe.until_end(never, timeout=1) is not None
         for version in BOTH:
             assert f"granted web to {CLIENT[version]} until " in running.log
