@@ -1,8 +1,8 @@
 """``gatekeeper run``: puts everything in place, in the order that never opens, and takes nothing down.
 
 1. rules.yaml is read, and no other gatekeeper may be here: otherwise nothing is touched.
-2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next.
-3. The state directory is taken; the keeper opens the store and restores the grants.
+2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next. What was open lives on.
+3. The state directory is taken; the keeper opens the store and restores the grants; who would be locked out gets one.
 4. The worker binds the queue, and the line that ends in ``ready`` is logged.
 
 When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from gatekeeper import __version__, observe, rules, serverkeys
+from gatekeeper import __version__, lockout, observe, rules, serverkeys
 from gatekeeper.errors import GatekeeperError, QueueError, UsageError
 from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.knocks import enabled
@@ -31,8 +31,13 @@ from gatekeeper.store.lock import RunLock
 _CAP_NET_ADMIN = 12
 
 
-def run(rules_file: Path, state_dir: Path, *, log_format: str, only_observe: bool = False) -> None:
-    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say."""
+def run(
+    rules_file: Path, state_dir: Path, *, log_format: str, only_observe: bool = False, grant_me: bool = True
+) -> None:
+    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say.
+
+    ``grant_me``: the address of the session from which this is started gets a grant, if it needs one.
+    """
     the_rules, problems = rules.load(rules_file)
     if only_observe:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
@@ -41,8 +46,9 @@ def run(rules_file: Path, state_dir: Path, *, log_format: str, only_observe: boo
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
-        backend, variant, warnings = backends.load(the_rules)
-        for words in warnings:
+        with lockout.looking(the_rules, grant_me=grant_me) as present:
+            backend, variant, warnings = backends.load(the_rules)
+        for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
         with _closed_if_it_fails(the_rules, backend):
             locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
@@ -52,6 +58,7 @@ def run(rules_file: Path, state_dir: Path, *, log_format: str, only_observe: boo
                 log_format=log_format,
                 variant=variant,
                 backend=backend,
+                present=present,
                 formats=enabled(the_rules, serverkeys.load(the_rules, state_dir), now=time.time()),
             )
             warm_up()

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import NamedTuple
 
 Address = IPv4Address | IPv6Address
 Source = IPv4Network | IPv6Network
 """Who a grant is for: a network; a single address is a /32 or a /128."""
+
+
+class Connection(NamedTuple):
+    """A connection of this machine's: its address and port here, and the peer's."""
+
+    local: Address
+    port: int
+    peer: Address
+    peer_port: int
 
 
 def host(address: Address) -> Source:

@@ -26,6 +26,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     2: (
         "problems",
+        "sessions",
         "settings",
         "shadows",
         "status",
@@ -81,6 +82,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "observe",
         "rejection",
         "client.knocker",
+        "firewall.adopt",
         "firewall.kernel",
         "firewall.rulewise",
         "processes.link",
@@ -92,6 +94,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     6: (
         "answers",
         "commits",
+        "lockout",
         "refusals",
         "serverkeys",
         "worker",

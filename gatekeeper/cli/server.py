@@ -21,7 +21,8 @@ def _run(options: argparse.Namespace) -> None:
     rules, state_dir, style = Path(options.rules), Path(options.state_dir), options.log_format
     if not options.dry_run:
         observe.log_directly(style)
-        _daemon().run(rules, state_dir, log_format=style, only_observe=options.observe)
+        modes = {"only_observe": options.observe, "grant_me": options.grant_me}
+        _daemon().run(rules, state_dir, log_format=style, **modes)
         return
     from gatekeeper import dryrun
 
@@ -187,6 +188,12 @@ def run(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
     how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
+    parser.add_argument(
+        "--no-grant-me",
+        dest="grant_me",
+        action="store_false",
+        help="give the address of the ssh session that this is started from no grant (default: one for an hour)",
+    )
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="log lines (default: text)")
 
 

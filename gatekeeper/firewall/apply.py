@@ -23,6 +23,8 @@ class Loaded:
     variant: tools.Iptables
     has_rules: bool
     observes: bool
+    services: frozenset[str] = frozenset()
+    """Whose chains are there."""
 
 
 def load_sets(rules: Rules) -> tuple[tools.Iptables, list[str]]:
@@ -83,7 +85,8 @@ def loaded() -> Loaded | None:
         if any(saved.our_chains(text) for one in tables for text in one.values()):
             texts = [text for one in tables if saved.our_chains(text := one.get(TABLE, ""))]
             has_rules = any(map(saved.has_member_chains, texts))
-            return Loaded(variant, has_rules, bool(texts) and all(map(saved.observes, texts)))
+            services = frozenset(name for text in texts for name in saved.services(text))
+            return Loaded(variant, has_rules, bool(texts) and all(map(saved.observes, texts)), services)
     return None
 
 

@@ -16,7 +16,7 @@ from gatekeeper.errors import FirewallError
 
 NETFILTER, SOCK_DIAG = 12, 4
 
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REQUEST, ACK, DUMP, CREATE_NEW = 0x1, 0x4, 0x300, 0x600
 _INTERRUPTED = 0x10
 _ERROR, _DONE = 2, 3
 _NESTED, _NETWORK_ORDER, _TYPE_MASK = 0x8000, 0x4000, 0x3FFF
@@ -53,13 +53,13 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def request(self, kind: int, body: bytes) -> None:
-        """Ask for one thing to be done.
+    def request(self, kind: int, body: bytes, *, flags: int = 0) -> None:
+        """Ask for one thing to be done; with ``CREATE_NEW``, to be made, if it is not there.
 
         Raises:
             FirewallError: the kernel refused; ``errno`` says why (ipset's own codes begin at 4096).
         """
-        self._exchange(kind, REQUEST | ACK, body)
+        self._exchange(kind, REQUEST | ACK | flags, body)
 
     def get(self, kind: int, body: bytes) -> bytes | None:
         """Ask for one thing; return the body of the answer, or ``None`` if it is not there.

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from ipaddress import ip_network
 
-from gatekeeper.firewall.names import CHAIN_PREFIX, IN, from_chain
+from gatekeeper.firewall.names import CHAIN_PREFIX, IN, from_chain, in_chain
 from gatekeeper.networks import Source
 
 BYPASS = "--queue-bypass"
@@ -95,6 +95,12 @@ def granted(saved: str, chain: str) -> list[Source]:
 def has_member_chains(saved: str) -> bool:
     """Whether grants are rules here, and not members of sets."""
     return any(chain.startswith(from_chain("")) for chain in our_chains(saved))
+
+
+def services(saved: str) -> list[str]:
+    """Name the services whose chains are here."""
+    prefix = in_chain("")
+    return [chain.removeprefix(prefix) for chain in our_chains(saved) if chain.startswith(prefix)]
 
 
 def observes(saved: str) -> bool:

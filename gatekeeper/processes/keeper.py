@@ -53,6 +53,7 @@ class Keeper:
 
     def __init__(self, plan: Plan, control: Control) -> None:
         self._control = control
+        self._present = plan.present
         self._links: list[Link] = []
         self._tasks: list[Task] = []
         self._observer = observe.Observer(is_trial=plan.observes)
@@ -80,6 +81,8 @@ class Keeper:
         outcome = self._enforcer.follow_clock(self._reading, now=now)
         self._observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
         self._observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut, error=outcome.error), now=now)
+        if self._present is not None:
+            self._present.let_in(self._enforcer)
 
     @property
     def live(self) -> int:

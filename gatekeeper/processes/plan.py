@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatekeeper.firewall.backends import KernelBackend
+from gatekeeper.lockout import Present
 from gatekeeper.protocols import KnockFormat
 from gatekeeper.settings import Mode, Rules
 
@@ -21,6 +22,8 @@ class Plan:
     variant: str
     """Of iptables."""
     backend: KernelBackend
+    present: Present | None
+    """Who was connected before; ``None`` to a keeper that is not the first: they have been let in."""
     formats: Sequence[KnockFormat]
     """They hold the private keys; so the children need not read files."""
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 
@@ -167,6 +168,7 @@ class Supervisor:
     def _note_ready(self, keeper: Child) -> None:
         if not self._was_ready:
             self._was_ready = True
+            self._plan = replace(self._plan, present=None)  # let in once: what is revoked later stays revoked
             self._on_ready(keeper.note)
         elif self._died is not None:
             observe.event("replaced", {"after": f"{(time.monotonic() - self._died) * 1000:.0f}ms"})
