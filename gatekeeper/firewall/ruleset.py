@@ -23,16 +23,22 @@ A ruleset that observes has none of what drops: first packets of strangers pass 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import product
 
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
     ECHO,
+    FWD,
+    HOOKS,
     IN,
     OUT,
     PASS,
+    POST,
+    PRE,
     RAW,
     SENT,
+    Hook,
     always_set,
     in_chain,
     never_set,
@@ -40,7 +46,7 @@ from gatekeeper.firewall.names import (
 )
 from gatekeeper.firewall.saved import BYPASS, foreign_jumps, our_chains
 from gatekeeper.networks import Source
-from gatekeeper.settings import Mode, Refuse, Rules, Service, Transport, Via
+from gatekeeper.settings import Guard, Mode, Refuse, Rules, Service, Transport, Via
 
 _ECHO = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
 _SYN_WITH_DATA = {
@@ -52,6 +58,30 @@ _SYN_WITH_DATA = {
 """Classic BPF over a packet from its IP header on (linux/filter.h)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A hook that some rules need, and the end of the kernel's chain at which it stands."""
+
+    hook: Hook
+    is_first: bool
+    """In front of everybody's rules; otherwise behind them."""
+
+
+def jumps(rules: Rules) -> list[Jump]:
+    """Say which hooks these rules need. A base chain that nothing of ours needs has nothing of ours."""
+    guards = rules.mode is Mode.GUARD
+    places = {service.guard for service in rules.services.values()}
+    needed = {
+        PRE: Guard.PUBLISHED in places,
+        FWD: Guard.FORWARD in places,
+        POST: Guard.PUBLISHED in places and guards,  # observing has nothing to say of what leaves
+    }
+    # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
+    # worker looks at, skips the rest of the table.
+    last = {ECHO} if guards else {ECHO, IN, FWD, PRE}
+    return [Jump(hook, hook.chain not in last) for hook in HOOKS if needed.get(hook.chain, True)]
+
+
 def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[str, str] | None = None) -> str:
     """Write what (ip6)tables-restore --noflush loads for one IP version.
 
@@ -60,14 +90,8 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
     without the old rules or the new ones.
     """
     saved = saved or {}
-    # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
-    # worker looks at, skips the rest of the table.
-    at = "-I INPUT 1" if rules.mode is Mode.GUARD else "-A INPUT"
-    jumps = {
-        "raw": [f"-I PREROUTING 1 -j {RAW}"],
-        "mangle": [f"{at} -j {IN}", f"-I OUTPUT 1 -j {OUT}", f"-A INPUT -j {ECHO}"],
-    }
-    mangle = [IN, OUT, PASS, SENT, ECHO]
+    needed = jumps(rules)
+    mangle = [one.hook.chain for one in needed if one.hook.table == "mangle"] + [PASS, SENT]
     for name in rules.services:
         mangle += [in_chain(name), out_chain(name), *members.chains(name)]
     tables = {"raw": ([RAW], _raw(rules)), "mangle": (mangle, _mangle(rules, version, members))}
@@ -80,10 +104,14 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
         lines.extend(f"-D {rule}" for rule in foreign_jumps(before))
         lines.extend(f"-F {chain}" for chain in gone)
         lines.extend(f"-X {chain}" for chain in gone)
-        lines.extend(jumps[table])
+        lines.extend(_jump(one) for one in needed if one.hook.table == table)
         lines.extend(body)
         lines.append("COMMIT")
     return "\n".join(lines) + "\n"
+
+
+def _jump(one: Jump) -> str:
+    return f"-I {one.hook.base} 1 -j {one.hook.chain}" if one.is_first else f"-A {one.hook.jump}"
 
 
 def members_text(rules: Rules, version: int, members: Members) -> str:
