@@ -35,7 +35,7 @@ from gatekeeper.knocks import enabled
 from gatekeeper.model import Outcome
 from gatekeeper.packet import warm_up
 from gatekeeper.refusals import Refusals
-from gatekeeper.settings import Mode, Refuse, Rules, Via, show_ports
+from gatekeeper.settings import Guard, Mode, Refuse, Rules, Via, show_ports
 from gatekeeper.store.lock import ChangeLock, RunLock
 from gatekeeper.store.sqlite import SqliteStore
 from gatekeeper.worker import Manners, Worker
@@ -143,7 +143,9 @@ def _refuse(the_rules: Rules) -> Callable[[bytes], None] | None:
         return None
     try:
         mark = the_rules.firewall.mark
-        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has).send
+        services = the_rules.services.values()
+        behind = [address for one in services if one.guard is Guard.FORWARD for address in one.addresses]
+        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has, on_behalf_of=behind).send
     except FirewallError as error:
         observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
         return None

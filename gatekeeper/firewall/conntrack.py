@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from gatekeeper.errors import FirewallError
@@ -27,7 +28,8 @@ from gatekeeper.settings import Ports, Transport
 
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_TUPLE_ORIG, _MARK, _ID, _ZONE, _FILTER = 1, 8, 12, 18, 25
+_TUPLE_ORIG, _STATUS, _MARK, _ID, _ZONE, _FILTER = 1, 3, 8, 12, 18, 25
+_SOURCE_NAT, _DESTINATION_NAT = 1 << 4, 1 << 5  # in _STATUS (linux/netfilter/nf_conntrack_common.h)
 _TUPLE_IP, _TUPLE_PROTO = 1, 2  # inside _TUPLE_ORIG
 _SOURCE, _DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}  # inside _TUPLE_IP
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # inside _TUPLE_PROTO
@@ -36,15 +38,21 @@ _BY_SOURCE, _BY_NUMBER, _BY_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """The flows to some ports, as their first packet named them, before any translation."""
+
+    ports: Ports
+    at: tuple[Address, ...] = ()
+    """Of these addresses; none named: of all."""
+    spares_passing: bool = False
+    """Whether those are spared of which only the source is translated: to the same port of somebody elsewhere."""
+
+
 def forget_flows(
-    ports: Ports,
-    at: Sequence[Address],
-    sources: Sequence[Source],
-    is_gone: Callable[[Address], bool],
-    *,
-    only_count: bool = False,
+    which: Flows, sources: Sequence[Source], is_gone: Callable[[Address], bool], *, only_count: bool = False
 ) -> int:
-    """Delete the flows to some ports (of the addresses ``at``, if any) from addresses that are gone; return how many.
+    """Delete flows from addresses that are gone; return how many.
 
     ``sources`` narrows what the kernel is asked for.
     """
@@ -55,9 +63,9 @@ def forget_flows(
             # By IPv6 source the kernel's filter finds nothing (its comparison is the wrong way round, seen on 6.18).
             only = ours[0] if version == 4 and len(ours) == 1 and ours[0].num_addresses == 1 else None
             header = netfilter_header(_FAMILY[version])
-            for answer in netlink.dump(_GET, header + _filter(ports, version, only)):
+            for answer in netlink.dump(_GET, header + _filter(which.ports, version, only)):
                 flow = attributes(answer[NETFILTER_HEADER_SIZE:])
-                if _matches(flow, ports, at, version, is_gone):
+                if _matches(flow, which, version, is_gone):
                     number += 1 if only_count else _delete(netlink, header, flow)
     return number
 
@@ -100,19 +108,19 @@ def _filter(ports: Ports, version: int, only: Source | None) -> bytes:
     )
 
 
-def _matches(
-    flow: dict[int, bytes], ports: Ports, at: Sequence[Address], version: int, is_gone: Callable[[Address], bool]
-) -> bool:
+def _matches(flow: dict[int, bytes], which: Flows, version: int, is_gone: Callable[[Address], bool]) -> bool:
     original = attributes(flow.get(_TUPLE_ORIG, b""))
     numbers = attributes(original.get(_TUPLE_PROTO, b""))
     ip = attributes(original.get(_TUPLE_IP, b""))
     source, destination = ip.get(_SOURCE[version]), ip.get(_DESTINATION[version])
+    translated = int.from_bytes(flow.get(_STATUS, b"")) & (_SOURCE_NAT | _DESTINATION_NAT)
     return (
         source is not None
         and destination is not None
-        and numbers.get(_NUMBER) == bytes([ports.transport.number])
-        and ports.first <= int.from_bytes(numbers.get(_DESTINATION_PORT, b"")) <= ports.last
-        and (not at or ip_address(destination) in at)
+        and numbers.get(_NUMBER) == bytes([which.ports.transport.number])
+        and which.ports.first <= int.from_bytes(numbers.get(_DESTINATION_PORT, b"")) <= which.ports.last
+        and (not which.at or ip_address(destination) in which.at)
+        and not (which.spares_passing and translated == _SOURCE_NAT)
         and is_gone(ip_address(source))
     )
 
