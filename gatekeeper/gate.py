@@ -21,6 +21,8 @@ The checks, in their order, with the attack that each stops:
 7. A protected port: who is never let in is dropped (if the kernel has not done so); a source with a live
    grant is given back to the kernel's rules (a grant may have landed since they looked); a first packet of
    any other source is held a little, for its knock may be overtaking or behind it; everything else is dropped.
+   Where the port is not served by this machine's own sockets, only a SYN is a way in to TCP: a stream that was cut
+   has no socket here that could have been destroyed, and would go on under a later grant.
 8. Anything else was not meant for us, and is dropped: a rule that queues too much must not open.
 
 No verdict lets a packet in: the kernel's own rules do, once the grant is in its set. So a gate whose
@@ -55,7 +57,7 @@ from gatekeeper.model import (
 from gatekeeper.networks import Address, Networks, covers, host, is_unicast
 from gatekeeper.packet import ECHOES, TCP, UDP, Header, dissect, triage
 from gatekeeper.protocols import KnockFormat, Replays
-from gatekeeper.settings import Client, Rules, Service, Via
+from gatekeeper.settings import Client, Guard, Rules, Service, Via
 
 _LONGEST_TTL = 0xFFFF_FFFE
 """Seconds: what an answer can say."""
@@ -104,6 +106,8 @@ class Gate:
         never, always = self._never_of.get(service.name), self._always_of.get(service.name)
         if never is not None and never.has(header.source):
             return _DROPS[Reason.NEVER]
+        if service.guard is not Guard.INPUT and header.protocol == TCP and not header.opens_flow:
+            return _DROPS[Reason.NO_GRANT_MIDSTREAM]  # whatever is granted: the kernel does not let it in either
         if self._allowlist.covers(header.source, service.name, now=now):
             return _GRANTED
         if always is not None and always.has(header.source):  # a SYN with data, which the kernel has not let in at once

@@ -23,7 +23,7 @@ from gatekeeper.errors import FirewallError, GatekeeperError
 from gatekeeper.firewall.adopt import Adoption, Peer, adopting, connections
 from gatekeeper.model import BY_HAND, Admit, Grant
 from gatekeeper.networks import Source, covers, host, is_unicast, lies_in, show_source
-from gatekeeper.settings import Mode, Rules
+from gatekeeper.settings import Guard, Mode, Rules
 
 _HOUR = 3600
 _MOST = 100
@@ -91,6 +91,7 @@ def own_sessions(rules: Rules) -> list[Peer]:
         live = {
             one.inode: (one.connection, service)
             for service in rules.services.values()
+            if service.guard is not Guard.FORWARD
             for one in connections(service)
             if one.is_established
         }

@@ -15,9 +15,10 @@ import socket
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gatekeeper.errors import FirewallError
+from gatekeeper.networks import Address
 from gatekeeper.packet import ICMP, ICMPV6, TCP, UDP
 from gatekeeper.rejection import Rejection, rejection
 
@@ -40,6 +41,7 @@ _NOWHERE = {4: "127.71.75.82", 6: "::1"}
 send has its own source address."""
 # Python has no names for these: linux/in.h, asm-generic/socket.h, linux/icmpv6.h
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT, _IP_PMTUDISC_DO, _IP_PKTINFO = 10, 0, 2, 8
+_IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _SO_ATTACH_FILTER = 26
 _ICMP6_FILTER = 1
 _FILTER = struct.pack("=HBBI", 0x06, 0, 0, 0)
@@ -53,8 +55,10 @@ IsKept = Callable[[bytes, bytes, bytes], bool]
 class Refusals:
     """One raw socket for each protocol and IP version that this machine has."""
 
-    def __init__(self, *, mark: int, is_kept: IsKept | None = None) -> None:
+    def __init__(self, *, mark: int, is_kept: IsKept | None = None, on_behalf_of: Iterable[Address] = ()) -> None:
         """Open them; what they send has this mark, by which our ruleset lets it leave.
+
+        ``on_behalf_of``: the hosts behind this machine in whose name it refuses, too.
 
         ``is_kept`` says of which connections a packet may be that outlive their grants. Such a packet is dropped when
         connection tracking cannot place it (it came late, say), and a reset for it would end the connection.
@@ -74,11 +78,15 @@ class Refusals:
             ICMP: icmp[4],
             ICMPV6: icmp[6],
         }
+        self._others = frozenset(address.packed for address in on_behalf_of)
         self._sockets: dict[tuple[int, int], socket.socket] = {}
+        self._for_others: dict[tuple[int, int], socket.socket] = {}
         for version, family, unreachable in _VERSIONS:
             for protocol in (TCP, unreachable):
                 try:
                     self._sockets[version, protocol] = _deaf(family, protocol, mark)
+                    if self._others:
+                        self._for_others[version, protocol] = _transparent(_deaf(family, protocol, mark))
                 except OSError as error:
                     if version == 6 and error.errno == errno.EAFNOSUPPORT:
                         continue
@@ -127,12 +135,12 @@ class Refusals:
             info = (level, socket.IPV6_PKTINFO, answer.source + bytes(4))
             kind = (level, socket.IPV6_TCLASS, traffic_class)
         peer = (socket.inet_ntop(family, answer.destination), 0)
-        one = self._sockets[version, answer.protocol]
+        one = (self._for_others if answer.source in self._others else self._sockets)[version, answer.protocol]
         one.sendmsg([answer.message], [info, kind], socket.MSG_DONTWAIT, peer)
 
     def close(self) -> None:
         """Close the sockets."""
-        for one in self._sockets.values():
+        for one in (*self._sockets.values(), *self._for_others.values()):
             one.close()
 
 
@@ -171,6 +179,15 @@ def _needs_its_link(answer: Rejection) -> bool:
     return len(answer.source) == 16 and any(
         address[0] == 0xFE and address[1] & 0xC0 == 0x80 for address in (answer.source, answer.destination)
     )
+
+
+def _transparent(one: socket.socket) -> socket.socket:
+    """Let a socket send from addresses that are not this machine's."""
+    if one.family == socket.AF_INET:
+        one.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+    else:
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+    return one
 
 
 def _deaf(family: socket.AddressFamily, protocol: int, mark: int) -> socket.socket:

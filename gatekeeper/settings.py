@@ -33,6 +33,17 @@ class Established(enum.StrEnum):
     CUT = "cut"
 
 
+class Guard(enum.StrEnum):
+    """Where a service's packets are guarded, which is where its port really is."""
+
+    INPUT = "input"
+    """On this machine: its own processes serve it."""
+    FORWARD = "forward"
+    """On hosts behind this machine, whose addresses the service has."""
+    PUBLISHED = "published"
+    """On this machine for the world, which its address translation (or a proxy) takes elsewhere."""
+
+
 class Via(enum.StrEnum):
     """How a knock may travel: as a datagram to a knock port, in an echo request, or in a SYN to a protected port."""
 
@@ -86,7 +97,7 @@ class Service:
     established: Established = Established.KEEP
     """Of TCP; UDP has no connections that could be kept."""
     addresses: tuple[Address, ...] = ()
-    """This machine's addresses at which it is guarded; none named: at all."""
+    """The addresses at which it is guarded, of this machine or (``forward``) of hosts behind; none: at all of ours."""
     interfaces: tuple[str, ...] = ()
     """Those by which it is guarded, as iptables names them; none named: all."""
     always: tuple[Source, ...] = ()
@@ -95,6 +106,7 @@ class Service:
     """Whom no knock lets in; goes before ``always``."""
     hours: tuple[Hours, ...] = ()
     """When knocks may open it; none named: at any time."""
+    guard: Guard = Guard.INPUT
 
     def keeps(self, transport: Transport) -> bool:
         """Whether open connections outlive a grant that ends by time."""

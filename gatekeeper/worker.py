@@ -48,6 +48,7 @@ MAX_JOBS = 256
 """Knocks being carried out at once; more are dropped (their senders have keys)."""
 _FEW_JOBS = 16
 """So few can be looked through for each packet that is refused."""
+_MAX_LATE = 64
 _SHARE = MAX_JOBS // 2
 """How many of these may be one client's, so that one that floods leaves room for the others."""
 
@@ -102,6 +103,8 @@ class Worker:
         self._shadows = Shadows()
         self._jobs: dict[int, Job] = {}
         self._jobs_of: Counter[str | None] = Counter()
+        self._late: list[tuple[Packet, bytes]] = []
+        """First packets that have had their time, and wait for a job that is under way."""
         self._serials = itertools.count()
         self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         """A byte that is written to ``wake_fd`` makes ``run`` look around (``signal.set_wakeup_fd`` wants a pipe)."""
@@ -151,7 +154,7 @@ class Worker:
             if now >= next_second:
                 next_second = now + 1.0
                 every_second()
-        for packet, _ in self._holds.clear():
+        for packet, _ in (*self._holds.clear(), *self._late):
             packet.drop()
         self._receiver.close()
         self._queue.unbind()
@@ -224,6 +227,7 @@ class Worker:
         if not self._jobs_of[client]:
             del self._jobs_of[client]
         self._settle(job)
+        self._look_at_the_late()
         return job
 
     def release(self, grant: Grant) -> None:
@@ -256,8 +260,25 @@ class Worker:
         at_once = decision.verdict is Verdict.REPEAT
         now = time.monotonic()
         for given_up, its_raw in self._holds.hold((packet, raw), raw, header.source, now=now, at_once=at_once):
-            self._observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), its_raw)
-            self._refuse(given_up, its_raw)
+            self._give_up(given_up, its_raw)
+
+    def _give_up(self, packet: Packet, raw: bytes) -> None:
+        """Refuse a packet that has had its time, unless its grant is on its way: a slow disk costs no first packet."""
+        if len(self._late) < _MAX_LATE and self._is_being_let_in(raw):
+            self._late.append((packet, raw))
+        else:
+            self._observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), raw)
+            self._refuse(packet, raw)
+
+    def _look_at_the_late(self) -> None:
+        """Give back those that wait for a job that is finished now."""
+        if self._late:
+            late, self._late = self._late, []
+            for packet, raw in late:
+                if self._is_being_let_in(raw):
+                    self._late.append((packet, raw))
+                else:
+                    packet.repeat()
 
     def _let_go_on(self, packet: Packet, raw: bytes, decision: Decision) -> None:
         packet.accept()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,8 @@ from gatekeeper.knocks import enabled
 from gatekeeper.model import Admit, Grant, Reason, Revoke, Verdict
 from gatekeeper.networks import Source
 from gatekeeper.replay import ReplayMemory
-from gatekeeper.settings import Client, Ports, Rules, Service, Transport
-from tests.packets import ACK, CLIENT, RST, SYN, ip, tcp, udp
+from gatekeeper.settings import Client, Guard, Ports, Rules, Service, Transport
+from tests.packets import ACK, CLIENT, RST, SERVER, SYN, ip, tcp, udp
 
 NOW = 1_800_000_000.0
 RULES = Rules(
@@ -127,3 +128,17 @@ def test_no_flipped_bit_of_a_knock_opens_for_another_than_its_sender(bit: int, v
     if decision.effect is not None:  # a bit that no checksum of UDP's covers, and that means nothing to us
         assert isinstance(decision.effect, Admit)
         assert {grant.source for grant in decision.effect.grants} == {source(version)}
+
+
+@pytest.mark.parametrize("guard", [Guard.FORWARD, Guard.PUBLISHED])
+def test_what_has_no_socket_here_is_entered_by_a_syn_alone(guard: Guard) -> None:
+    """Whatever is granted: a stream that was cut has nothing else that would keep it from going on."""
+    places = tuple(ip_address(one) for one in SERVER.values()) if guard is Guard.FORWARD else ()
+    service = Service("ssh", (Ports(Transport.TCP, 22), Ports(Transport.UDP, 53)), 60, addresses=places, guard=guard)
+    rules = replace(RULES, services={"ssh": service})
+    for version in (4, 6):
+        allowlist = Allowlist([Grant(source(version), "ssh", "laptop", None)])
+        one = Gate(rules, enabled(rules, (), now=NOW), allowlist, replays=ReplayMemory())
+        assert one.inspect(tcp(ACK, version=version), now=NOW).reason is Reason.NO_GRANT_MIDSTREAM
+        assert one.inspect(tcp(SYN, version=version), now=NOW).reason is Reason.GRANTED
+        assert one.inspect(udp(b"x", port=53, version=version), now=NOW).reason is Reason.GRANTED

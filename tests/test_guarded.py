@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from gatekeeper.guarded import Guarded
-from gatekeeper.settings import Ports, Service, Transport
+from gatekeeper.settings import Guard, Ports, Service, Transport
 
 HERE, THERE = ip_address("192.0.2.1"), ip_address("2001:db8::1")
 SERVICES = [
@@ -40,3 +40,12 @@ def test_a_port_is_found_by_its_transport_its_number_and_its_address() -> None:
     for (protocol, port, address), expected in table.items():
         found = guarded.by(protocol, port, address.packed)
         assert (found.name if found else None) == expected, (protocol, port, address)
+
+
+def test_a_host_behind_may_have_a_port_that_this_machine_has_at_all_its_addresses() -> None:
+    behind = Service("behind", (Ports(Transport.TCP, 22),), 60, addresses=(THERE,), guard=Guard.FORWARD)
+    wide = Service("wide", (Ports(Transport.TCP, 20, 2000),), 60, addresses=(THERE,), guard=Guard.FORWARD)
+    for other in (behind, wide):
+        guarded = Guarded([SERVICES[0], other])
+        assert guarded.by(6, 22, HERE.packed) is SERVICES[0]
+        assert guarded.by(6, 22, THERE.packed) is other

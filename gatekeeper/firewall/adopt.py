@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply, sockdiag
-from gatekeeper.firewall.conntrack import FlowMarker
+from gatekeeper.firewall.conntrack import FlowMarker, flows_to, open_flows
 from gatekeeper.networks import Address, Connection, Networks, host
-from gatekeeper.settings import Mode, Rules, Service, Transport
+from gatekeeper.settings import Guard, Mode, Rules, Service, Transport
 
 _MAY_END = "open connections may end: "
 
@@ -58,9 +58,9 @@ class Adoption:
         failed: Counter[str] = Counter()
         try:
             with contextlib.closing(FlowMarker(self._mark)) as marker:
-                for _, one in self._running(keeps=True):
+                for _, one, is_here in self._running(keeps=True):
                     try:
-                        marker.put(one)
+                        (marker.put if is_here else marker.put_tracked)(one)
                         self.kept += 1
                     except FirewallError as error:
                         failed[error.message] += 1
@@ -77,16 +77,20 @@ class Adoption:
         Raises:
             FirewallError: this kernel cannot, or we may not.
         """
-        return list(dict.fromkeys(Peer(service, one.peer) for service, one in self._running(keeps=False)))
+        return list(dict.fromkeys(Peer(service, one.peer) for service, one, _ in self._running(keeps=False)))
 
-    def _running(self, *, keeps: bool) -> Iterator[tuple[Service, Connection]]:
+    def _running(self, *, keeps: bool) -> Iterator[tuple[Service, Connection, bool]]:
+        """List what is open, and whether it ends on this machine."""
         for service in self._services:
             if service.keeps(Transport.TCP) is keeps:
                 never = Networks(service.never)
-                for one in connections(service):
+                found: list[tuple[Connection, bool]] = []
+                if service.guard is not Guard.FORWARD:
                     # One that is half shut needs its flow, but nobody needs a grant for what is ending.
-                    if (keeps or one.is_established) and not never.holds(host(one.connection.peer)):
-                        yield service, one.connection
+                    found += [(one.connection, True) for one in connections(service) if keeps or one.is_established]
+                if service.guard is not Guard.INPUT:
+                    found += [(one, False) for one in tracked(service)]
+                yield from ((service, one, is_here) for one, is_here in found if not never.holds(host(one.peer)))
 
 
 @contextlib.contextmanager
@@ -109,8 +113,19 @@ def _new_services(rules: Rules) -> list[Service]:
     return [one for one in rules.services.values() if one.name not in guarded]
 
 
+def tracked(service: Service) -> Iterator[Connection]:
+    """List the TCP connections through this machine to a service behind it, as far as the kernel tracks them.
+
+    Raises:
+        FirewallError: this kernel cannot, or we may not.
+    """
+    for ports in service.ports:
+        if ports.transport is Transport.TCP:
+            yield from open_flows(flows_to(service, ports))
+
+
 def connections(service: Service) -> Iterator[sockdiag.Running]:
-    """List the TCP connections that peers, elsewhere, have to a service.
+    """List the TCP connections that peers, elsewhere, have to a service of this machine's.
 
     Raises:
         FirewallError: this kernel cannot, or we may not.

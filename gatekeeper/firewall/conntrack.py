@@ -10,6 +10,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from gatekeeper.errors import FirewallError
@@ -24,12 +25,13 @@ from gatekeeper.firewall.netlink import (
     netfilter_header,
 )
 from gatekeeper.networks import Address, Connection, Source
-from gatekeeper.settings import Ports, Transport
+from gatekeeper.settings import Guard, Ports, Service, Transport
 
 _SUBSYSTEM = 1 << 8
 _NEW, _GET, _DELETE = _SUBSYSTEM, _SUBSYSTEM | 1, _SUBSYSTEM | 2
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _PROTOCOL, _TIMEOUT = 1, 2, 3, 4, 7
 _MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 8, 12, 18, 21, 25
+_SOURCE_NAT, _DESTINATION_NAT = 1 << 4, 1 << 5  # in _STATUS (linux/netfilter/nf_conntrack_common.h)
 _TUPLE_IP, _TUPLE_PROTO = 1, 2  # inside _TUPLE_ORIG
 _SOURCE, _DESTINATION = {4: 1, 6: 3}, {4: 2, 6: 4}  # inside _TUPLE_IP
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # inside _TUPLE_PROTO
@@ -45,15 +47,26 @@ _IDLE = 432_000
 _MARK_TRIES = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """The flows to some ports, as their first packet named them, before any translation."""
+
+    ports: Ports
+    at: tuple[Address, ...] = ()
+    """Of these addresses; none named: of all."""
+    spares_passing: bool = False
+    """Whether those are spared of which only the source is translated: to the same port of somebody elsewhere."""
+
+
+def flows_to(service: Service, ports: Ports) -> Flows:
+    """Name the flows to some ports of a service."""
+    return Flows(ports, service.addresses, spares_passing=service.guard is Guard.PUBLISHED)
+
+
 def forget_flows(
-    ports: Ports,
-    at: Sequence[Address],
-    sources: Sequence[Source],
-    is_gone: Callable[[Address], bool],
-    *,
-    only_count: bool = False,
+    which: Flows, sources: Sequence[Source], is_gone: Callable[[Address], bool], *, only_count: bool = False
 ) -> int:
-    """Delete the flows to some ports (of the addresses ``at``, if any) from addresses that are gone; return how many.
+    """Delete flows from addresses that are gone; return how many.
 
     ``sources`` narrows what the kernel is asked for.
     """
@@ -64,15 +77,15 @@ def forget_flows(
             # By IPv6 source the kernel's filter finds nothing (its comparison is the wrong way round, seen on 6.18).
             only = ours[0] if version == 4 and len(ours) == 1 and ours[0].num_addresses == 1 else None
             header = netfilter_header(_FAMILY[version])
-            for answer in netlink.dump(_GET, header + _filter(ports, version, only)):
+            for answer in netlink.dump(_GET, header + _filter(which.ports, version, only)):
                 flow = attributes(answer[NETFILTER_HEADER_SIZE:])
-                if _matches(flow, ports, at, version, is_gone):
+                if _matches(flow, which, version, is_gone):
                     number += 1 if only_count else _delete(netlink, header, flow)
     return number
 
 
-def open_flows(ports: Ports, at: Sequence[Address]) -> list[Connection]:
-    """List the open TCP connections to some ports (of the addresses ``at``, if any), as their first packets named them.
+def open_flows(which: Flows) -> list[Connection]:
+    """List the open TCP connections among some flows, as their first packets named them.
 
     For what is served elsewhere, and has no socket here.
 
@@ -82,9 +95,9 @@ def open_flows(ports: Ports, at: Sequence[Address]) -> list[Connection]:
     found: list[Connection] = []
     with Netlink(NETFILTER) as netlink:
         for version, family in _FAMILY.items():
-            for answer in netlink.dump(_GET, netfilter_header(family) + _filter(ports, version, None)):
+            for answer in netlink.dump(_GET, netfilter_header(family) + _filter(which.ports, version, None)):
                 flow = attributes(answer[NETFILTER_HEADER_SIZE:])
-                if _matches(flow, ports, at, version, lambda _: True) and _is_open(flow):
+                if _matches(flow, which, version, lambda _: True) and _is_open(flow):
                     source, destination, numbers = _ends(flow[_TUPLE_ORIG], version)
                     ends = ip_address(destination or b""), int.from_bytes(numbers[2:]), ip_address(source or b"")
                     found.append(Connection(*ends, int.from_bytes(numbers[:2])))
@@ -246,19 +259,19 @@ def _filter(ports: Ports, version: int, only: Source | None) -> bytes:
     )
 
 
-def _matches(
-    flow: dict[int, bytes], ports: Ports, at: Sequence[Address], version: int, is_gone: Callable[[Address], bool]
-) -> bool:
+def _matches(flow: dict[int, bytes], which: Flows, version: int, is_gone: Callable[[Address], bool]) -> bool:
     original = attributes(flow.get(_TUPLE_ORIG, b""))
     numbers = attributes(original.get(_TUPLE_PROTO, b""))
     ip = attributes(original.get(_TUPLE_IP, b""))
     source, destination = ip.get(_SOURCE[version]), ip.get(_DESTINATION[version])
+    translated = int.from_bytes(flow.get(_STATUS, b"")) & (_SOURCE_NAT | _DESTINATION_NAT)
     return (
         source is not None
         and destination is not None
-        and numbers.get(_NUMBER) == bytes([ports.transport.number])
-        and ports.first <= int.from_bytes(numbers.get(_DESTINATION_PORT, b"")) <= ports.last
-        and (not at or ip_address(destination) in at)
+        and numbers.get(_NUMBER) == bytes([which.ports.transport.number])
+        and which.ports.first <= int.from_bytes(numbers.get(_DESTINATION_PORT, b"")) <= which.ports.last
+        and (not which.at or ip_address(destination) in which.at)
+        and not (which.spares_passing and translated == _SOURCE_NAT)
         and is_gone(ip_address(source))
     )
 

@@ -1,13 +1,18 @@
-"""Ends open connections: sockets first, whose resets need the flow's mark to leave, then tracked flows."""
+"""Ends open connections: sockets first, whose resets need the flow's mark to leave, then tracked flows.
+
+What a host behind this machine serves has no socket here. A flow of UDP to a published port stays in connection
+tracking: for as long as it is there, what is still sent back is known by it, and dropped; without it, that would be a
+flow of its own, as whatever that host sends by itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gatekeeper.firewall.conntrack import forget_flows
+from gatekeeper.firewall.conntrack import flows_to, forget_flows
 from gatekeeper.firewall.sockdiag import destroy_sockets
 from gatekeeper.networks import Address, Source, covers
-from gatekeeper.settings import Service
+from gatekeeper.settings import Guard, Service, Transport
 
 
 def cut(
@@ -24,9 +29,13 @@ def cut(
     def is_gone(address: Address) -> bool:
         return (address in addresses or covers(networks, address)) and not spare(address)
 
-    number = 0
+    number = destroyed = 0
+    is_published = service.guard is Guard.PUBLISHED
     for ports in service.ports:
-        destroyed = destroy_sockets(ports, service.addresses, is_gone, only_count=only_count)
-        forgotten = forget_flows(ports, service.addresses, sources, is_gone, only_count=only_count)
+        if service.guard is not Guard.FORWARD:
+            destroyed = destroy_sockets(ports, service.addresses, is_gone, only_count=only_count)
+        stays = is_published and ports.transport is Transport.UDP
+        flows = flows_to(service, ports)
+        forgotten = forget_flows(flows, sources, is_gone, only_count=only_count or stays)
         number += max(destroyed, forgotten)
     return number

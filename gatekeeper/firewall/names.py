@@ -5,6 +5,8 @@ A chain's name holds 28 characters (XT_EXTENSION_MAXNAMELEN), an ipset's 31 (IPS
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 CHAIN_PREFIX = "GKEEPER-"
 IN = CHAIN_PREFIX + "IN"
 """mangle INPUT: packets that arrive; what is for a protected port goes on to that service's chain."""
@@ -18,8 +20,42 @@ ECHO = CHAIN_PREFIX + "ECHO"
 """mangle INPUT, behind everybody's rules: echo requests that may bear a knock."""
 RAW = CHAIN_PREFIX + "RAW"
 """raw PREROUTING: keeps knocks out of connection tracking."""
+FWD = CHAIN_PREFIX + "FWD"
+"""mangle FORWARD: what hosts behind this machine send from protected ports, and what arrives for these."""
+PRE = CHAIN_PREFIX + "PRE"
+"""mangle PREROUTING: what arrives for published ports, before any address is translated."""
+POST = CHAIN_PREFIX + "POST"
+"""mangle POSTROUTING: what leaves from published ports, whoever sent it, before the translation is undone."""
 
 TABLES = ("raw", "mangle")
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A place in the kernel's own chains at which a rule of ours jumps to a chain of ours."""
+
+    table: str
+    base: str
+    """The kernel's chain."""
+    chain: str
+    """Ours."""
+
+    @property
+    def jump(self) -> str:
+        """The rule that stands in the kernel's chain, as iptables-save prints it behind its ``-A``."""
+        return f"{self.base} -j {self.chain}"
+
+
+HOOKS = (
+    Hook("raw", "PREROUTING", RAW),
+    Hook("mangle", "PREROUTING", PRE),
+    Hook("mangle", "INPUT", IN),
+    Hook("mangle", "FORWARD", FWD),
+    Hook("mangle", "OUTPUT", OUT),
+    Hook("mangle", "POSTROUTING", POST),
+    Hook("mangle", "INPUT", ECHO),
+)
+"""All that there can be; ``ruleset.jumps`` says which of them some rules need, and at which end they stand."""
 
 SET_PREFIX = "gatekeeper-"
 VERSIONS = (4, 6)

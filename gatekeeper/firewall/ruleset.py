@@ -18,21 +18,32 @@ What a protected port sends goes out to those sources and on marked flows only. 
 a marked flow even if it is not kept, so that a client whose connection is cut learns of it.
 
 A ruleset that observes has none of what drops: first packets of strangers pass by the queue, with bypass.
+
+Which packets are a service's depends on where it is guarded (``settings.Guard``). Where it is not this machine's own
+sockets that serve, a TCP connection is let in by its SYN alone: what comes in the middle of one must be of a marked
+flow (between 3 and 4, for what is not in ``always``). There is no socket to destroy at a close, and connection
+tracking would take up again, under a later grant, what was cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import product
 
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
     ECHO,
+    FWD,
+    HOOKS,
     IN,
     OUT,
     PASS,
+    POST,
+    PRE,
     RAW,
     SENT,
+    Hook,
     always_set,
     in_chain,
     never_set,
@@ -40,8 +51,9 @@ from gatekeeper.firewall.names import (
 )
 from gatekeeper.firewall.saved import BYPASS, foreign_jumps, our_chains
 from gatekeeper.networks import Source
-from gatekeeper.settings import Mode, Refuse, Rules, Service, Transport, Via
+from gatekeeper.settings import Guard, Mode, Ports, Refuse, Rules, Service, Transport, Via
 
+_RESET = "--tcp-flags RST RST"
 _ECHO = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
 _SYN_WITH_DATA = {
     # total length > length of the IP header + that of TCP
@@ -52,6 +64,30 @@ _SYN_WITH_DATA = {
 """Classic BPF over a packet from its IP header on (linux/filter.h)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A hook that some rules need, and the end of the kernel's chain at which it stands."""
+
+    hook: Hook
+    is_first: bool
+    """In front of everybody's rules; otherwise behind them."""
+
+
+def jumps(rules: Rules) -> list[Jump]:
+    """Say which hooks these rules need. A base chain that nothing of ours needs has nothing of ours."""
+    guards = rules.mode is Mode.GUARD
+    places = {service.guard for service in rules.services.values()}
+    needed = {
+        PRE: Guard.PUBLISHED in places,
+        FWD: Guard.FORWARD in places,
+        POST: Guard.PUBLISHED in places and guards,  # observing has nothing to say of what leaves
+    }
+    # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
+    # worker looks at, skips the rest of the table.
+    last = {ECHO} if guards else {ECHO, IN, FWD, PRE}
+    return [Jump(hook, hook.chain not in last) for hook in HOOKS if needed.get(hook.chain, True)]
+
+
 def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[str, str] | None = None) -> str:
     """Write what (ip6)tables-restore --noflush loads for one IP version.
 
@@ -60,14 +96,8 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
     without the old rules or the new ones.
     """
     saved = saved or {}
-    # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
-    # worker looks at, skips the rest of the table.
-    at = "-I INPUT 1" if rules.mode is Mode.GUARD else "-A INPUT"
-    jumps = {
-        "raw": [f"-I PREROUTING 1 -j {RAW}"],
-        "mangle": [f"{at} -j {IN}", f"-I OUTPUT 1 -j {OUT}", f"-A INPUT -j {ECHO}"],
-    }
-    mangle = [IN, OUT, PASS, SENT, ECHO]
+    needed = jumps(rules)
+    mangle = [one.hook.chain for one in needed if one.hook.table == "mangle"] + [PASS, SENT]
     for name in rules.services:
         mangle += [in_chain(name), out_chain(name), *members.chains(name)]
     tables = {"raw": ([RAW], _raw(rules)), "mangle": (mangle, _mangle(rules, version, members))}
@@ -80,10 +110,14 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
         lines.extend(f"-D {rule}" for rule in foreign_jumps(before))
         lines.extend(f"-F {chain}" for chain in gone)
         lines.extend(f"-X {chain}" for chain in gone)
-        lines.extend(jumps[table])
+        lines.extend(_jump(one) for one in needed if one.hook.table == table)
         lines.extend(body)
         lines.append("COMMIT")
     return "\n".join(lines) + "\n"
+
+
+def _jump(one: Jump) -> str:
+    return f"-I {one.hook.base} 1 -j {one.hook.chain}" if one.is_first else f"-A {one.hook.jump}"
 
 
 def members_text(rules: Rules, version: int, members: Members) -> str:
@@ -116,13 +150,10 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
         yield f"-A {IN} {knock} {_queue(rules, bypass=rules.mode is Mode.OBSERVE)}"
     if Via.ICMP in rules.via:
         yield f"-A {ECHO} ! -i lo {_ECHO[version]} {_queue(rules, bypass=True)}"
+    yield from _places(rules, version)
     for service in rules.services.values():
-        yield from (f"-A {IN} {place} -g {in_chain(service.name)}" for place in _places(service, version, "d", "i"))
         yield from _arriving(rules, service, version, members)
         if rules.mode is Mode.GUARD:
-            yield from (
-                f"-A {OUT} {place} -g {out_chain(service.name)}" for place in _places(service, version, "s", "o")
-            )
             yield from _leaving(rules, service, version, members)
 
 
@@ -141,6 +172,9 @@ def _arriving(rules: Rules, service: Service, version: int, members: Members) ->
         yield f"-A {chain} -p tcp -m tcp {known} -j RETURN"
     for who in members.within(_of(service.always, version), always_set(service.name, version), "src"):
         yield f"-A {chain} {who} -g {PASS}"
+    if rules.mode is Mode.GUARD and service.has(Transport.TCP) and service.guard is not Guard.INPUT:
+        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules)
+        yield f"-A {chain} -p tcp -m tcp ! --syn -m connmark ! --mark {mark} {refused}"
     yield from members.arriving(service.name, version, list(_strangers(rules, service)))
 
 
@@ -157,7 +191,7 @@ def _strangers(rules: Rules, service: Service) -> Iterator[str]:
 
 def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
     chain, mark = out_chain(service.name), _mark(rules)
-    reset = "-p tcp -m tcp --tcp-flags RST RST"
+    reset = f"-p tcp -m tcp {_RESET}"
     if rules.refuse is Refuse.RESET and service.has(Transport.TCP):
         yield f"-A {chain} {reset} -m mark --mark {mark} -g {SENT}"
     for who in members.within(_of(service.never, version), never_set(service.name, version), "dst"):
@@ -172,15 +206,81 @@ def _leaving(rules: Rules, service: Service, version: int, members: Members) -> 
     yield from members.leaving(service.name, version, end)
 
 
-def _places(service: Service, version: int, side: str, interface: str) -> Iterator[str]:
+def _places(rules: Rules, version: int) -> Iterator[str]:
+    """Lead what belongs to a service to its chains, from where it is guarded."""
+    guards = rules.mode is Mode.GUARD
+    if any(service.guard is Guard.PUBLISHED for service in rules.services.values()):
+        yield f"-A {PRE} -i lo -j RETURN"
+        if guards:
+            yield f"-A {POST} -o lo -j RETURN"
+    for service in rules.services.values():
+        goes_in, goes_out = f"-g {in_chain(service.name)}", f"-g {out_chain(service.name)}"
+        arriving, leaving = _by_address(service, version, "d", "i"), _by_address(service, version, "s", "o")
+        if service.guard is Guard.INPUT:
+            yield from (f"-A {IN} {place} {goes_in}" for place in arriving)
+            yield from (f"-A {OUT} {place} {goes_out}" for place in leaving if guards)
+        elif service.guard is Guard.PUBLISHED:
+            yield from (f"-A {PRE} {place} {goes_in}" for place in arriving)
+            if guards:
+                replies = _by_flow(service, version, _mark(rules))
+                yield from (f"-A {POST} {place} {goes_out}" for place in (*leaving, *replies))
+    yield from _passing(rules, version)
+
+
+def _passing(rules: Rules, version: int) -> Iterator[str]:
+    """Do so for what passes through, to hosts behind this machine and back.
+
+    What comes back goes first, and by a jump, which returns: a packet can be both, from one such host to another.
+    """
+    services = [service for service in rules.services.values() if service.guard is Guard.FORWARD]
+    for service in services if rules.mode is Mode.GUARD else ():
+        for place in _by_address(service, version, "s", "o"):
+            yield f"-A {FWD} {place} -j {out_chain(service.name)}"
+            if rules.refuse is Refuse.RESET and place.startswith("-p tcp"):  # our own, in that host's name
+                yield f"-A {OUT} {place} {_RESET} -m mark --mark {_mark(rules)} -g {SENT}"
+    for service in services:
+        for place in _by_address(service, version, "d", "i"):
+            yield f"-A {FWD} {place} -g {in_chain(service.name)}"
+        for ports, _, link in _each(service, version, "i") if rules.mode is Mode.GUARD and version == 4 else ():
+            # With source routing, what is forwarded still names this machine; where it goes is written in later.
+            where = f"--dport {_numbers(ports)} -m addrtype --dst-type LOCAL{link}"
+            yield f"-A {FWD} -p {ports.transport} -m {ports.transport} {where} -j DROP"
+
+
+def _by_address(service: Service, version: int, side: str, interface: str) -> list[str]:
     """Match what belongs to a service: by its ports, addresses and interfaces, on its side of a packet."""
-    addresses = [f" -{side} {one}" for one in service.addresses if one.version == version]
+    ours = f" -m addrtype --{'dst' if side == 'd' else 'src'}-type LOCAL" if service.guard is Guard.PUBLISHED else ""
+    return [
+        f"-p {ports.transport} -m {ports.transport} --{side}port {_numbers(ports)}"
+        f"{f' -{side} {address}' if address else ours}{link}"
+        for ports, address, link in _each(service, version, interface)
+    ]
+
+
+def _by_flow(service: Service, version: int, mark: str) -> list[str]:
+    """Match what is sent back on flows that were let in to a published port, whoever sends it.
+
+    Its own address and port may be anything: the translation is undone last of all. Flows of others, who ask somebody
+    elsewhere for a port of the same number, have no mark.
+    """
+    return [
+        f"-p {ports.transport} -m connmark --mark {mark} -m conntrack --ctdir REPLY"
+        f"{f' --ctorigdst {address}' if address else ''} --ctorigdstport {_numbers(ports)}{link}"
+        for ports, address, link in _each(service, version, "o")
+    ]
+
+
+def _each(service: Service, version: int, interface: str) -> Iterator[tuple[Ports, str, str]]:
+    """Combine a service's ports, its addresses of an IP version and its interfaces; "" stands for all of them."""
+    addresses = [str(one) for one in service.addresses if one.version == version]
     if service.addresses and not addresses:
         return
     interfaces = [f" -{interface} {name}" for name in service.interfaces]
-    for ports, address, link in product(service.ports, addresses or [""], interfaces or [""]):
-        numbers = str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
-        yield f"-p {ports.transport} -m {ports.transport} --{side}port {numbers}{address}{link}"
+    yield from product(service.ports, addresses or [""], interfaces or [""])
+
+
+def _numbers(ports: Ports) -> str:
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
 
 
 def _knocks(rules: Rules) -> list[str]:

@@ -30,7 +30,7 @@ from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Don
 from gatekeeper.processes.plan import Plan
 from gatekeeper.refusals import Refusals
 from gatekeeper.replay import ReplayMemory
-from gatekeeper.settings import Refuse, Rules, Via
+from gatekeeper.settings import Guard, Refuse, Rules, Via
 from gatekeeper.worker import Job, Manners, Worker
 
 _SWITCH_INTERVAL = 0.0005
@@ -183,7 +183,9 @@ def _refuse(plan: Plan) -> Callable[[bytes], None] | None:
         return None
     try:
         mark = plan.rules.firewall.mark
-        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has).send
+        services = plan.rules.services.values()
+        behind = [address for one in services if one.guard is Guard.FORWARD for address in one.addresses]
+        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has, on_behalf_of=behind).send
     except FirewallError as error:
         observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
         return None

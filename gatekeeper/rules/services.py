@@ -11,11 +11,11 @@ from gatekeeper import duration
 from gatekeeper.networks import Address, Networks, Source, is_unicast
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, is_empty
-from gatekeeper.settings import Established, Ports, Service, Transport
+from gatekeeper.settings import Established, Guard, Ports, Service, Transport
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}", re.ASCII)  # 16: an ipset's name holds 31 in all
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,13}(?:[A-Za-z0-9_.:@-]|\+)?", re.ASCII)
-_FIELDS = ("port", "interface", "address", "ttl", "max_ttl", "established", "when", "always", "never")
+_FIELDS = ("port", "interface", "address", "ttl", "max_ttl", "established", "when", "always", "never", "guard")
 _EPHEMERAL = (32768, 60999)
 """The ports that Linux takes for outgoing connections (net.ipv4.ip_local_port_range)."""
 
@@ -60,17 +60,19 @@ class ServiceReader:
         ports = self._ports(fields["port"], what)
         ttl, max_ttl = self._ttl(fields)
         always, never = self._networks(fields)
+        guard = self._guard(fields, what)
         service = Service(
             name=entry.name,
             ports=ports,
             ttl=ttl,
             max_ttl=max_ttl,
             established=self._established(fields.get("established"), ports),
-            addresses=self._addresses(fields.get("address"), what),
+            addresses=self._addresses(fields.get("address"), what, guard),
             interfaces=self._interfaces(fields.get("interface")),
             always=always,
             never=never,
             hours=values.hours(self._doc, fields.get("when")),
+            guard=guard,
         )
         return service if ports else None
 
@@ -109,22 +111,31 @@ class ServiceReader:
             self._doc.complain(field.value, "established: keep is for tcp only", hint)
         return Established(word) if word else default
 
-    def _addresses(self, field: Entry | None, what: str) -> tuple[Address, ...]:
+    def _guard(self, fields: dict[str, Entry], what: str) -> Guard:
+        field = fields.get("guard")
+        word = values.word(self._doc, field, tuple(Guard)) if field is not None else None
+        if field is not None and word == Guard.FORWARD and "address" not in fields:
+            hint = "add address: those of the hosts behind this machine"
+            self._doc.complain(field.value, f"{what} is guarded on its way to other hosts, and names none", hint)
+        return Guard(word) if word else Guard.INPUT
+
+    def _addresses(self, field: Entry | None, what: str, guard: Guard) -> tuple[Address, ...]:
         if field is None:
             return ()
+        whose = "that host" if guard is Guard.FORWARD else "this machine"
         found: list[Address] = []
         for node in values.one_or_more(self._doc, field, "take the line out: then it is guarded at all addresses"):
             address = values.address(self._doc, node)
             if address is not None and address.is_unspecified:
                 self._doc.complain(node, f"{address} is no address", "to guard all addresses, take the line out")
             elif address is not None and not is_unicast(address):
-                self._doc.complain(node, f"{address} is no address that can be guarded", "name one of this machine's")
+                self._doc.complain(node, f"{address} is no address that can be guarded", f"name one of {whose}'s")
             elif address is not None and address not in found:
                 found.append(address)
         versions = {address.version for address in found}
         if len(versions) == 1:
             other = 6 if versions == {4} else 4
-            hint = f"if this machine has IPv{other}, the same port is open there: name an address of it too"
+            hint = f"if {whose} has IPv{other}, the same port is open there: name an address of it too"
             self._doc.warn(field.value, f"{what} is not guarded over IPv{other}", hint)
         return tuple(found)
 
@@ -165,4 +176,6 @@ def _shared_port(one: Service, other: Service) -> Ports | None:
     """Return ports that two services guard at the same address; ``None`` if there are none."""
     if one.addresses and other.addresses and not set(one.addresses) & set(other.addresses):
         return None
+    if (one.guard is Guard.FORWARD) is not (other.guard is Guard.FORWARD) and not (one.addresses and other.addresses):
+        return None  # all addresses of this machine's are none of a host's behind it
     return next((mine for mine in one.ports for its in other.ports if mine.overlaps(its)), None)

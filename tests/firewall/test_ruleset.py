@@ -9,7 +9,18 @@ import pytest
 
 from gatekeeper.firewall import names, ruleset
 from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
-from gatekeeper.settings import Established, FirewallSettings, Mode, Ports, Refuse, Rules, Service, Transport, Via
+from gatekeeper.settings import (
+    Established,
+    FirewallSettings,
+    Guard,
+    Mode,
+    Ports,
+    Refuse,
+    Rules,
+    Service,
+    Transport,
+    Via,
+)
 
 TCP, UDP = Transport.TCP, Transport.UDP
 RULES = Rules(
@@ -35,6 +46,23 @@ LISTED = replace(
         )
     },
     never=(ip_network("203.0.113.0/24"),),
+)
+HOST = (ip_address("10.0.0.2"), ip_address("fd00::2"))
+PLACES = replace(
+    RULES,
+    services={
+        "own": Service("own", (Ports(TCP, 22),), 60),
+        "host": Service("host", (Ports(TCP, 22), Ports(UDP, 53)), 60, addresses=HOST, guard=Guard.FORWARD),
+        "pub": Service("pub", (Ports(TCP, 80), Ports(UDP, 53)), 60, interfaces=("eth0",), guard=Guard.PUBLISHED),
+        "named": Service(
+            "named",
+            (Ports(TCP, 8000, 8010),),
+            60,
+            established=Established.CUT,
+            addresses=(ip_address("192.0.2.1"),),
+            guard=Guard.PUBLISHED,
+        ),
+    },
 )
 SETS: Members = SetMembers()
 BY_RULES: Members = RuleMembers({"ssh": [ip_network("192.0.2.7"), ip_network("2001:db8::7")]})
@@ -238,3 +266,89 @@ def test_no_chain_has_a_longer_name_than_the_kernel_takes() -> None:
     longest = "a" * 16
     for name in (names.in_chain, names.out_chain, names.from_chain, names.to_chain):
         assert len(name(longest)) <= 28
+
+
+# -- where it is guarded
+
+
+def test_a_host_behind_is_guarded_where_packets_are_forwarded() -> None:
+    """What it sends is looked at first, and returns: it may be for another host behind."""
+    assert chain(names.FWD, rules=PLACES) == [
+        "-p tcp -m tcp --sport 22 -s 10.0.0.2 -j GKEEPER-OUT-host",
+        "-p udp -m udp --sport 53 -s 10.0.0.2 -j GKEEPER-OUT-host",
+        "-p tcp -m tcp --dport 22 -d 10.0.0.2 -g GKEEPER-IN-host",
+        "-p udp -m udp --dport 53 -d 10.0.0.2 -g GKEEPER-IN-host",
+        "-p tcp -m tcp --dport 22 -m addrtype --dst-type LOCAL -j DROP",
+        "-p udp -m udp --dport 53 -m addrtype --dst-type LOCAL -j DROP",
+    ]
+    assert chain(names.FWD, 6, rules=PLACES)[2] == "-p tcp -m tcp --dport 22 -d fd00::2 -g GKEEPER-IN-host"
+    assert len(chain(names.FWD, 6, rules=PLACES)) == 4
+    assert not any("host" in line for line in chain(names.IN, rules=PLACES) + chain(names.OUT, rules=PLACES))
+
+
+def test_a_published_port_is_guarded_before_the_translation_and_its_flows_behind_it() -> None:
+    assert chain(names.PRE, rules=PLACES) == [
+        "-i lo -j RETURN",
+        "-p tcp -m tcp --dport 80 -m addrtype --dst-type LOCAL -i eth0 -g GKEEPER-IN-pub",
+        "-p udp -m udp --dport 53 -m addrtype --dst-type LOCAL -i eth0 -g GKEEPER-IN-pub",
+        "-p tcp -m tcp --dport 8000:8010 -d 192.0.2.1 -g GKEEPER-IN-named",
+    ]
+    flow = "-m connmark --mark 0x40/0x40 -m conntrack --ctdir REPLY"
+    assert chain(names.POST, rules=PLACES) == [
+        "-o lo -j RETURN",
+        "-p tcp -m tcp --sport 80 -m addrtype --src-type LOCAL -o eth0 -g GKEEPER-OUT-pub",
+        "-p udp -m udp --sport 53 -m addrtype --src-type LOCAL -o eth0 -g GKEEPER-OUT-pub",
+        f"-p tcp {flow} --ctorigdstport 80 -o eth0 -g GKEEPER-OUT-pub",
+        f"-p udp {flow} --ctorigdstport 53 -o eth0 -g GKEEPER-OUT-pub",
+        "-p tcp -m tcp --sport 8000:8010 -s 192.0.2.1 -g GKEEPER-OUT-named",
+        f"-p tcp {flow} --ctorigdst 192.0.2.1 --ctorigdstport 8000:8010 -g GKEEPER-OUT-named",
+    ]
+    assert not any("named" in line for line in chain(names.PRE, 6, rules=PLACES) + chain(names.POST, 6, rules=PLACES))
+
+
+def test_where_there_is_no_socket_of_ours_a_connection_is_let_in_by_its_syn_alone() -> None:
+    """Else a stream that was cut would go on under a later grant."""
+    midstream = "-p tcp -m tcp ! --syn -m connmark ! --mark 0x40/0x40"
+    for name, at in (("host", 1), ("pub", 1), ("named", 0)):
+        assert chain(f"GKEEPER-IN-{name}", rules=PLACES)[at] == f"{midstream} -j DROP"
+    assert midstream not in "".join(chain("GKEEPER-IN-own", rules=PLACES))
+    aloud = replace(PLACES, refuse=Refuse.RESET)
+    assert chain("GKEEPER-IN-host", rules=aloud)[1] == f"{midstream} {QUEUE}", "a worker tells its sender"
+    listed = replace(PLACES.services["host"], always=(ip_network("10.1.0.0/16"),))
+    first = chain("GKEEPER-IN-host", rules=replace(PLACES, services={"host": listed}))
+    assert "gatekeeper-a4-host src -g GKEEPER-PASS" in first[1], "who needs no grant loses none"
+
+
+def test_our_resets_in_the_name_of_a_host_behind_lose_their_mark() -> None:
+    reset = "-p tcp -m tcp --sport 22 -s 10.0.0.2 --tcp-flags RST RST -m mark --mark 0x40/0x40 -g GKEEPER-SENT"
+    assert reset in chain(names.OUT, rules=replace(PLACES, refuse=Refuse.RESET))
+    assert reset not in chain(names.OUT, rules=PLACES)
+
+
+ALWAYS_THERE = [("PREROUTING", names.RAW), ("INPUT", names.IN), ("OUTPUT", names.OUT), ("INPUT", names.ECHO)]
+
+
+def test_only_the_hooks_that_are_needed_are_there() -> None:
+    def there(rules: Rules) -> list[tuple[str, str, bool]]:
+        return [(one.hook.base, one.hook.chain, one.is_first) for one in ruleset.jumps(rules)]
+
+    few = [(base, name, name != names.ECHO) for base, name in ALWAYS_THERE]
+    assert there(RULES) == few
+    text = ruleset.iptables_text(RULES, 4, SETS)
+    assert not any(name in text for name in (names.FWD, names.PRE, names.POST, "FORWARD", "POSTROUTING"))
+    every = [(hook.base, hook.chain, hook.chain != names.ECHO) for hook in names.HOOKS]
+    assert there(PLACES) == every
+    observed = [(base, name, name in {names.RAW, names.OUT}) for base, name, _ in every if name != names.POST]
+    assert there(replace(PLACES, mode=Mode.OBSERVE)) == observed
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_each_hook_is_loaded_at_the_end_where_it_is_said_to_stand(mode: Mode) -> None:
+    rules = replace(PLACES, mode=mode)
+    text = ruleset.iptables_text(rules, 4, SETS)
+    for one in ruleset.jumps(rules):
+        table = text.split(f"*{one.hook.table}\n")[1].split("COMMIT")[0].splitlines()
+        assert f":{one.hook.chain} - [0:0]" in table
+        assert f"-A {one.hook.jump}" in [line.replace(f"-I {one.hook.base} 1", f"-A {one.hook.base}") for line in table]
+        assert (f"-I {one.hook.base} 1 -j {one.hook.chain}" in table) is one.is_first
+    assert ("DROP" in text) is (mode is Mode.GUARD)

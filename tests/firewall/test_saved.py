@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gatekeeper.firewall import ruleset, saved
+from gatekeeper.firewall import names, ruleset, saved
 from gatekeeper.firewall.members import RuleMembers, SetMembers
 from gatekeeper.settings import Mode, Ports, Rules, Service, Transport, Via
 
@@ -77,3 +77,17 @@ def test_how_grants_are_kept_and_whether_anything_is_dropped_can_be_told() -> No
         assert not saved.observes(guards), "that echo requests bypass the queue is something else"
         assert saved.observes(observes)
         assert saved.has_member_chains(guards) is isinstance(members, RuleMembers)
+
+
+@pytest.mark.parametrize("hook", [one for one in names.HOOKS if one.table == "mangle"], ids=lambda one: one.chain)
+def test_a_jump_of_ours_is_known_taken_out_and_put_back_wherever_it_hangs(hook: names.Hook) -> None:
+    chains = f":{hook.base} ACCEPT [0:0]\n:{hook.chain} - [0:0]\n"
+    theirs = f"-A {hook.base} -j THEIRS"
+    for rules, back in (
+        (f"-A {hook.jump}\n{theirs}", f"-I {hook.base} 1 -j {hook.chain}"),
+        (f"{theirs}\n-A {hook.jump}", f"-A {hook.jump}"),
+    ):
+        text = f"*mangle\n{chains}{rules}\nCOMMIT\n"
+        assert saved.foreign_jumps(text) == [hook.jump]
+        assert f"-D {hook.jump}\n" in saved.removal_text({"mangle": text})
+        assert back in saved.return_text({"mangle": text}, {"mangle": text}).splitlines()

@@ -161,10 +161,12 @@ class Site:
         return int(rows[7])
 
     @contextlib.contextmanager
-    def udp_talker(self, *, seconds: float = 20.0) -> Iterator[None]:
-        """Serve UDP in the server: whoever sends something is sent a datagram every 10 ms from then on."""
-        argv = [sys.executable, "-c", _TALKER, str(UDP), str(seconds), *SERVER.values()]
-        process = subprocess.Popen(netns_argv(self.server, *argv), stdout=subprocess.PIPE)
+    def udp_talker(
+        self, *, seconds: float = 20.0, namespace: str | None = None, at: Sequence[str] = tuple(SERVER.values())
+    ) -> Iterator[None]:
+        """Serve UDP, in the server or elsewhere: whoever sends something is sent a datagram every 10 ms then."""
+        argv = [sys.executable, "-c", _TALKER, str(UDP), str(seconds), *at]
+        process = subprocess.Popen(netns_argv(namespace or self.server, *argv), stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"up\n"
@@ -175,11 +177,11 @@ class Site:
             if process.stdout:
                 process.stdout.close()
 
-    def udp_socket(self, version: int) -> socket.socket:
-        """Make a UDP socket of the client's, connected to the server's UDP service."""
+    def udp_socket(self, version: int, address: str | None = None) -> socket.socket:
+        """Make a UDP socket of the client's, connected to the server's UDP service (or another host's)."""
         with inside(self.client):
             one = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
-        one.connect((SERVER[version], UDP))
+        one.connect((address or SERVER[version], UDP))
         return one
 
 

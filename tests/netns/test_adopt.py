@@ -13,6 +13,7 @@ import pytest
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside
 from gatekeeper.firewall import conntrack
+from gatekeeper.firewall.conntrack import Flows
 from gatekeeper.networks import Connection
 from gatekeeper.settings import Ports, Transport
 from tests.netns import family
@@ -167,8 +168,9 @@ def test_flows_to_what_is_served_elsewhere_are_found_by_where_they_went(site: Si
     with site.stream(version, port=seen) as stream, site.stream(version, port=WEB), inside(site.server):
         ours, mark = ip_address(SERVER[version]), 0x2000_0000
         expected = Connection(ours, seen, ip_address(CLIENT[version]), stream.getsockname()[1])
-        assert conntrack.open_flows(ports, ()) == conntrack.open_flows(ports, (ours,)) == [expected]
-        assert conntrack.open_flows(ports, (ip_address("192.0.2.99"),)) == []
+        every, elsewhere = Flows(ports), Flows(ports, (ip_address("192.0.2.99"),))
+        assert conntrack.open_flows(every) == conntrack.open_flows(Flows(ports, (ours,))) == [expected]
+        assert conntrack.open_flows(elsewhere) == []
         with closing(conntrack.FlowMarker(mark)) as marker:
             assert marker.put_tracked(expected)
             assert not marker.put_tracked(expected._replace(peer_port=1))

@@ -15,6 +15,7 @@ from gatekeeper.settings import (
     Client,
     Established,
     FirewallSettings,
+    Guard,
     Mode,
     Ports,
     Refuse,
@@ -175,6 +176,20 @@ BAD = [
     ("always: ['::/0']\n" + S, "1:9", "that is everybody", None),
     ("mode: watch\n" + S, "1:7", 'mode cannot be "watch"', "guard, observe"),
     ("refuse: rst\n" + S, "1:9", 'refuse cannot be "rst"', "reset"),
+    ("services: {ssh: {port: tcp/22, guard: forwarded}}", "1:39", 'guard cannot be "forwarded"', "forward"),
+    ("services: {ssh: {port: tcp/22, guard: forward}}", "1:39", "and names none", "add address: those of the hosts"),
+    (
+        "services: {ssh: {port: tcp/22, guard: forward, address: 127.0.0.1}}",
+        "1:57",
+        "no address that can be guarded",
+        "that host",
+    ),
+    (
+        "services: {a: {port: tcp/22}, b: {port: tcp/22, guard: published}}",
+        "1:31",
+        '"b" and "a" both guard tcp/22',
+        "merge",
+    ),
     (S + "knock: {via: [udp, tcp]}", "2:20", 'via cannot be "tcp"', "udp"),
     (S + "knock: {via: []}", "2:14", "via is empty", "take the line out"),
     (S + "knock: {via: icmp, port: udp/4000}", "2:20", "knock ports are for udp", "add udp to via"),
@@ -317,6 +332,19 @@ firewall: {backend: rules}
     assert found.firewall.backend == "rules"
     phone = found.clients["phone"]
     assert (phone.prefixes, phone.hours) == ((24, 128), (schedule.parse("Sun UTC"),))
+
+
+def test_where_a_port_is_guarded_is_read() -> None:
+    """A host behind may have a port that this machine has too."""
+    found, _ = parse("""
+services:
+  own: {port: tcp/22}
+  web: {port: tcp/80, guard: published}
+  host: {port: [tcp/22, tcp/80], address: [10.0.0.2, 'fd00::2'], guard: forward}
+  other: {port: tcp/22, address: [10.0.0.3, 'fd00::3'], guard: forward}
+""")
+    guards = [service.guard for service in found.services.values()]
+    assert guards == [Guard.INPUT, Guard.PUBLISHED, Guard.FORWARD, Guard.FORWARD]
 
 
 def test_without_udp_there_is_no_knock_port() -> None:
