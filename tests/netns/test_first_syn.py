@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import statistics
+import sys
 import time
 from ipaddress import ip_network
 from subprocess import DEVNULL, Popen
@@ -90,7 +91,8 @@ def test_a_first_syn_waits_for_a_slow_disk(site: Site, version: int) -> None:
     """Its grant is on its way: it is given back when that is stored, be it a quarter of a second later."""
     code = (
         "import sys, time; from gatekeeper import cli; from gatekeeper.store.sqlite import SqliteStore as s; "
-        "commit = s.commit; s.commit = lambda *a, **k: time.sleep(0.25) or commit(*a, **k); sys.exit(cli.main(sys.argv[1:]))"
+        "commit = s.commit; s.commit = lambda *a, **k: time.sleep(0.25) or commit(*a, **k); "
+        "sys.exit(cli.main(sys.argv[1:]))"
     )
     site.run(program=[sys.executable, "-c", code])
     attempt = probe.connect(site.client, SERVER[version], SSH, timeout=3, knock=b"open_sesame")
