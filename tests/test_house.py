@@ -115,10 +115,11 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.services",
         "doctor.versions",
     ),
-    10: ("doctor.session",),
-    11: ("doctor",),
-    12: ("cli.doctor",),
-    13: ("cli",),
+    10: ("doctor.grants",),
+    11: ("doctor.session",),
+    12: ("doctor",),
+    13: ("cli.doctor",),
+    14: ("cli",),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 PURE = {

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from gatekeeper.doctor import (
     clock,
     files,
+    grants,
     kernel,
     neighbours,
     others,
@@ -40,6 +41,7 @@ CHECKS = (
     Check("rules", "the clients", services.clients),
     Check("run", "whether `gatekeeper run` is up, and its queue", queue.check),
     Check("ruleset", "whether the ruleset is in the kernel", placed.check),
+    Check("ruleset", "whom the kernel lets in", grants.check),
     Check("other rules", "rules in front of gatekeeper's", others.front),
     Check("other rules", "translations of addresses and ports", others.diverted),
     Check("other rules", "what drops knocks", others.eaten),

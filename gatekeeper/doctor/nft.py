@@ -28,6 +28,7 @@ _VERDICTS = {
 _CONDITIONS = frozenset({"limit", "quota", "xt", "ct count"})
 _VERSIONS = {"ip": "4", "ip6": "6", "ipv4": "4", "ipv6": "6"}
 _ALL = 0xFFFF_FFFF
+_LONGEST = 200
 
 Json = Any  # what json.loads gives: it is looked at key by key
 
@@ -80,7 +81,8 @@ def parse(text: str) -> list[Table]:
         if kind == "rule":
             table = tables[one["family"], one["table"]]
             before = table.chains[one["chain"]]
-            rules = tuple(_rules(one["expr"], table, one["chain"]))
+            text = f"{table.family} {table.name} {one['chain']} handle {one['handle']}"
+            rules = tuple(_rules(one["expr"], table, f"{text}: {_shown(one['expr'])}"))
             table.chains[one["chain"]] = Chain((*before.rules, *rules), before.policy)
     return [table for table in tables.values() if not _is_of_iptables(table)]
 
@@ -90,9 +92,8 @@ def _is_of_iptables(table: Table) -> bool:
     return is_named_so and all(base.chain in _BUILT_IN for base in table.bases)
 
 
-def _rules(expression: Sequence[Json], table: Table, chain: str) -> Iterator[Rule]:
+def _rules(expression: Sequence[Json], table: Table, text: str) -> Iterator[Rule]:
     """Turn a rule into one for each thing that it does; and for each entry of a verdict map."""
-    text = f"{table.family} {table.name} {chain}: {_shown(expression)}"
     conditions: list[Condition] = []
     for statement in expression:
         ((kind, what),) = statement.items()
@@ -209,5 +210,6 @@ def _mark_value(value: Json, key: Mapping[str, Json]) -> tuple[int, int, bool]:
 
 
 def _shown(expression: Sequence[Json]) -> str:
-    """Write a rule shortly, as JSON: nft's own text has no handle to find it by."""
-    return json.dumps([one for one in expression if "counter" not in one])[:200]
+    """Write a rule shortly, as JSON; `nft -a list ruleset` shows the handles, and its own language."""
+    text = json.dumps([one for one in expression if "counter" not in one]).replace('"', "").replace("payload: ", "")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

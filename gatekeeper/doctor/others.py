@@ -118,9 +118,9 @@ def _not_ours(hooked: Hooked, step: Step, what: str) -> Finding:
         "(docker: -p 127.0.0.1:8080:80), "
         "or take the rule away, or say where the port really is (`guard:` in docs/rules.md)"
     )
-    who = "Docker publishes" if "DOCKER" in detail else "a translation sends elsewhere"
-    some = "" if step.is_certain else " (some of it)"
-    return wrong(f"{who} {what}{some}: it is not guarded", hint, detail=detail)
+    who = "Docker's translation" if "DOCKER" in detail else "a translation"
+    some = "" if step.is_certain else "some of "
+    return wrong(f"{who} sends {some}what is for {what} elsewhere: that is not guarded", hint, detail=detail)
 
 
 def eaten(scene: Scene) -> Iterator[Finding]:
@@ -199,7 +199,7 @@ def _allow(hooked: Hooked, probe: Probe) -> str:
         return f"ufw allow {port}"
     if "firewalld" in hooked.owner or "INPUT_ZONES" in hooked.chains:
         return f"firewall-cmd --permanent --add-port={port} && firewall-cmd --reload"
-    if hooked.owner.startswith("nft "):
+    if hooked.is_nft:
         place = f"{hooked.owner.removeprefix('nft ')} {hooked.start}"
         return f"nft insert rule {place} {probe.transport} dport {probe.port} accept"
     tool = "iptables" if probe.version == 4 else "ip6tables"

@@ -59,6 +59,7 @@ class Hooked:
     """Rules that packets go through at a hook of the kernel's."""
 
     owner: str
+    """The tool that shows them, and what it calls their table."""
     versions: tuple[int, ...]
     hook: str
     priority: int
@@ -67,7 +68,17 @@ class Hooked:
 
     def shown(self, rule: Rule) -> str:
         """Write a rule so that it can be found."""
-        return f"{self.owner} {rule.text}"
+        return f"{self.tool} {rule.text}" if self.is_nft else f"{self.owner} {rule.text}"
+
+    @property
+    def is_nft(self) -> bool:
+        """Whether it is a table of nftables that iptables does not show."""
+        return self.owner.startswith("nft ")
+
+    @property
+    def tool(self) -> str:
+        """Who shows them."""
+        return self.owner.split()[0]
 
 
 class Scene:
@@ -126,6 +137,11 @@ class Scene:
     def ours(self) -> list[Saved]:
         """Those that have chains of ours. Raises as ``saved``."""
         return [one for one in self.saved if one.has_ours]
+
+    def look_again(self) -> list[Saved]:
+        """Forget what iptables said, and return what of ours there is now. Raises as ``saved``."""
+        del self.saved, self.ours
+        return self.ours
 
     def wanted_variant(self) -> str | None:
         """Return the variant that `run` would load, or that has ours; ``None`` if that cannot be told."""

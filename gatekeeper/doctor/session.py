@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
+import math
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from gatekeeper.doctor.files import open_store
-from gatekeeper.doctor.finding import CannotLookError, Finding, note, ok, warning
+from gatekeeper.doctor.finding import Finding, note, ok, warning
+from gatekeeper.doctor.grants import live
 from gatekeeper.doctor.queue import own_ancestry
 from gatekeeper.doctor.scene import Scene
 from gatekeeper.guarded import Guarded
 from gatekeeper.networks import Address, covers
 from gatekeeper.settings import Mode, Transport
-from gatekeeper.store.sqlite import FILE
 
 _VARIABLE = b"SSH_CONNECTION="
 
@@ -77,16 +76,7 @@ def parse(environment: bytes) -> Session | None:
 
 def _granted(scene: Scene, service: str, peer: Address) -> str | None:
     """Say until when an address has a grant; ``None`` if it has none."""
-    path = scene.state_dir / FILE
-    try:
-        if not path.exists():
-            return None
-        with contextlib.closing(open_store(path)) as db:
-            query = "SELECT source, expires_at FROM grants WHERE service = ?"
-            rows = db.execute(query, (service,)).fetchall()
-    except (OSError, sqlite3.Error) as error:
-        raise CannotLookError(f"{path}: {error}", needs_root=True) from error
-    for source, end in rows:
-        if covers([ip_network(source)], peer) and (end is None or end > scene.now):
-            return "until it is closed" if end is None else f"for {int(end - scene.now)} s more"
-    return None
+    ends = [end for (name, source), end in live(scene).items() if name == service and covers([source], peer)]
+    if not ends:
+        return None
+    return "until it is closed" if math.isinf(max(ends)) else f"for {int(max(ends) - scene.now)} s more"

@@ -92,7 +92,7 @@ def test_a_healthy_site_has_nothing_wrong_and_is_left_as_it_was(site: Site, fire
 
 def test_rules_of_others_are_found(site: Site) -> None:
     """Each with the rule itself, and what to do."""
-    site.run()
+    site.run().stop()  # it would put things right
     with rules_of_others(
         site,
         f"iptables -t mangle -I INPUT -p tcp --dport {SSH} -j ACCEPT",
@@ -109,7 +109,7 @@ def test_rules_of_others_are_found(site: Site) -> None:
     assert found.status == 1
     found.has("wrong", f"takes what is for tcp/{SSH} (ssh) past it", "iptables (nft) -t mangle -A INPUT", "behind")
     found.has("warning", f"some of what is for tcp/{WEB} (web)", "-s 2001:db8:c::/64", "always:")
-    found.has("wrong", f"sends elsewhere tcp/{WEB} (web): it is not guarded", "10.0.0.2:80", "127.0.0.1")
+    found.has("wrong", f"sends what is for tcp/{WEB} (web) elsewhere: that is not guarded", "10.0.0.2:80", "127.0.0.1")
     found.has("wrong", "sets its mark", "ip6tables (nft) -t mangle -A POSTROUTING", "firewall: {mark:")
     found.has("warning", "overwrites its mark", "--save-mark", "firewall: {mark:")
     found.has("wrong", "its queue 6220", "-t filter -A FORWARD", "firewall: {queue: N}")
@@ -123,13 +123,17 @@ def test_rules_of_others_are_found(site: Site) -> None:
     found.has(
         "warning", f"keeps everybody out of tcp/{SSH} (ssh)", "-t filter: the policy", "ip6tables -I INPUT -p tcp"
     )
-    assert found.status == 0
+    (stopped,) = found.at("wrong")
+    assert stopped.startswith("`gatekeeper run` is not up")
 
 
 def test_a_ruleset_that_is_not_whole_is_found(site: Site) -> None:
-    site.run()
+    site.run().stop()
     site.state.chmod(0o755)
     site.rules.chmod(0o666)
+    site.ok("grant", "192.0.2.0/24", "ssh")
+    site.shell("ipset", "del", "gatekeeper-4-ssh", "192.0.2.0/24")
+    site.shell("ipset", "add", "gatekeeper-4-ssh", "192.0.2.77")
     for chain in ("IN", "OUT"):
         site.shell("ip6tables", "-t", "mangle", "-F", f"GKEEPER-{chain}-web")
     site.shell("ipset", "destroy", "gatekeeper-6-web")
@@ -144,6 +148,8 @@ def test_a_ruleset_that_is_not_whole_is_found(site: Site) -> None:
     found.has("wrong", "the chain GKEEPER-IN-ssh is not what the rules say", "too much: -A GKEEPER-IN-ssh -s 192.0.2.7")
     found.has("wrong", "iptables (nft) -t mangle OUTPUT: the jump to GKEEPER-OUT is gone", "`gatekeeper run`")
     found.has("wrong", "in both variants", "iptables (nft), ip6tables (nft), iptables (legacy)", "restart")
+    found.has("wrong", "the grant of ssh to 192.0.2.0/24 is not in the kernel", "restart")
+    found.has("wrong", "lets 192.0.2.77 in to ssh", "no grant", "restart")
     found.has("warning", "others can look into", "chmod 700")
     found.has("wrong", "can be written by other users", "chmod go-w")
 
