@@ -72,9 +72,9 @@ def test_files_that_others_can_get_at_are_found(scene: Scene) -> None:
 
 
 def test_a_store_that_is_damaged_is_found_and_nothing_is_made_beside_one_that_is_not(scene: Scene) -> None:
-    before = sorted(os.listdir(scene.state_dir))
+    before = sorted(scene.state_dir.iterdir())
     assert not any("damaged" in what for _, what in faults(files.state(scene)))
-    assert sorted(os.listdir(scene.state_dir)) == before
+    assert sorted(scene.state_dir.iterdir()) == before
     (scene.state_dir / FILE).write_bytes(b"junk" * 5000)
     assert any(level is Level.WRONG and "is damaged" in what for level, what in faults(files.state(scene)))
 
