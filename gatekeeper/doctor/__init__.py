@@ -34,21 +34,22 @@ class Check(NamedTuple):
     area: str
     what: str
     look: Callable[[Scene], Iterator[Finding]]
+    needs_rules: bool = False
 
 
 CHECKS = (
     Check("rules", "the rules file", files.rules),
-    Check("rules", "the clients", services.clients),
+    Check("rules", "the clients", services.clients, needs_rules=True),
     Check("run", "whether `gatekeeper run` is up, and its queue", queue.check),
     Check("ruleset", "whether the ruleset is in the kernel", placed.check),
-    Check("ruleset", "whom the kernel lets in", grants.check),
-    Check("other rules", "rules in front of gatekeeper's", others.front),
-    Check("other rules", "translations of addresses and ports", others.diverted),
-    Check("other rules", "what drops knocks", others.eaten),
-    Check("other rules", "marks and queues of others", others.marks),
-    Check("other rules", "the host's own firewall", others.behind),
+    Check("ruleset", "whom the kernel lets in", grants.check, needs_rules=True),
+    Check("other rules", "rules in front of gatekeeper's", others.front, needs_rules=True),
+    Check("other rules", "translations of addresses and ports", others.diverted, needs_rules=True),
+    Check("other rules", "what drops knocks", others.eaten, needs_rules=True),
+    Check("other rules", "marks and queues of others", others.marks, needs_rules=True),
+    Check("other rules", "the host's own firewall", others.behind, needs_rules=True),
     Check("other rules", "rules of nftables", others.nftables),
-    Check("services", "what listens", services.listeners),
+    Check("services", "what listens", services.listeners, needs_rules=True),
     Check("files", "the state directory", files.state),
     Check("clock", "the clock", clock.check),
     Check("this session", "this session", session.check),
@@ -65,8 +66,16 @@ def examine(rules_file: Path, state_dir: Path) -> Findings:
     """Look at everything; return the findings by area."""
     scene = Scene(rules_file, state_dir)
     found: dict[str, list[Finding]] = {}
+    passed_over: dict[str, list[str]] = {}
     for check in CHECKS:
-        found.setdefault(check.area, []).extend(_findings(check, scene))
+        findings = found.setdefault(check.area, [])
+        if check.needs_rules and scene.rules is None:
+            passed_over.setdefault(check.area, []).append(check.what)
+        else:
+            findings.extend(_findings(check, scene))
+    for area, whats in passed_over.items():
+        words = f"without the rules file these were not looked at: {', '.join(whats)}"
+        found[area].append(unknown(words, "" if scene.is_root else AS_ROOT))
     return found
 
 

@@ -14,6 +14,8 @@ from gatekeeper.doctor.walk import Chain, Condition, Kind, Rule
 
 _IPTABLES_TABLES = frozenset({"raw", "mangle", "nat", "filter", "security"})
 _BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
+FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+"""The families of tables (linux/netfilter.h)."""
 _VERDICTS = {
     "accept": "ACCEPT",
     "drop": "DROP",
@@ -87,9 +89,13 @@ def parse(text: str) -> list[Table]:
     return [table for table in tables.values() if not _is_of_iptables(table)]
 
 
+def is_of_iptables(family: str, name: str) -> bool:
+    """Whether a table has the name of one of iptables-nft."""
+    return family in {"ip", "ip6"} and name in _IPTABLES_TABLES
+
+
 def _is_of_iptables(table: Table) -> bool:
-    is_named_so = table.family in {"ip", "ip6"} and table.name in _IPTABLES_TABLES
-    return is_named_so and all(base.chain in _BUILT_IN for base in table.bases)
+    return is_of_iptables(table.family, table.name) and all(base.chain in _BUILT_IN for base in table.bases)
 
 
 def _rules(expression: Sequence[Json], table: Table, text: str) -> Iterator[Rule]:

@@ -72,14 +72,12 @@ def _past_us(hooked: Hooked, service: Service, ports: Ports, port: int) -> Itera
 def _bypass(step: Step, what: str, detail: str, *, is_new: bool) -> Finding:
     hint = "take that rule away, or put it behind; restarting `gatekeeper run` puts gatekeeper's own in front again"
     if not is_new:
-        words = (
-            f"a rule in front of gatekeeper's accepts what belongs to open connections of {what}: a close does not cut"
-        )
-        return wrong(words, hint, detail=detail)
+        words = f"a rule in front of gatekeeper's accepts what belongs to open connections of {what}"
+        return warning(f"{words}: a close has one lock less", hint, detail=detail)
     if step.is_certain:
         return wrong(f"a rule in front of gatekeeper's takes what is for {what} past it", hint, detail=detail)
     words = (
-        f"a rule in front of gatekeeper's takes some of what is for {what} past it: whoever it matches needs no knock"
+        f"a rule in front of gatekeeper's takes some of what is for {what} past it: it reaches the service unknocked"
     )
     return warning(words, f"{hint}; whom it is meant for, name in the rules: always: [NETWORK]", detail=detail)
 
@@ -285,8 +283,8 @@ def _guard(service: Service) -> str:
 
 def _services_at(rules: Rules, hook: str) -> list[Service]:
     """Name the services that are guarded at a hook."""
-    here = {"input": {"input"}, "output": {"input"}}.get(hook, {"forward", "published"})
-    return [service for service in rules.services.values() if _guard(service) in here]
+    here = {"prerouting": "published", "forward": "forward"}.get(hook, "input")
+    return [service for service in rules.services.values() if _guard(service) == here]
 
 
 def _samples(service: Service) -> Iterator[tuple[Ports, int]]:

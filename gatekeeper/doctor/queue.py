@@ -62,8 +62,12 @@ def judge(queues: list[Queue], number: int, pid: int | None) -> Iterator[Finding
             hint = "restart `gatekeeper run`, and look at its log"
             yield wrong(f"`gatekeeper run` is up, but nobody has queue {number}: nobody new gets in", hint)
         return
-    if not Path("/proc", str(ours.port)).exists():
-        yield note(f"who has queue {number} cannot be told from here (netlink port {ours.port})")
+    is_known = Path("/proc", str(ours.port)).exists()
+    if pid is not None and (pid == 0 or not is_known):
+        yield ok(f"queue {number} has an owner, and `run` is up")
+    elif not is_known:
+        hint = "stop it, or choose another queue in the rules: firewall: {queue: N}"
+        yield wrong(f"queue {number} is taken by another process, and `run` is not up", hint)
     elif pid is None or not _descends(ours.port, pid):
         hint = "stop that process, or choose another queue in the rules: firewall: {queue: N}"
         yield wrong(f"queue {number} is taken by process {ours.port} ({_name(ours.port)}), which is not `run`", hint)

@@ -8,6 +8,7 @@ create the others.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import saved as ours
 from gatekeeper.firewall import tools
 from gatekeeper.firewall.names import CHAIN_PREFIX
+from gatekeeper.firewall.netlink import NETFILTER, NETFILTER_HEADER_SIZE, Netlink, attributes, netfilter_header
 from gatekeeper.problems import Problem, RulesError
 from gatekeeper.settings import Rules
 
@@ -31,7 +33,7 @@ _PRIORITIES = {"raw": -300, "mangle": MANGLE, "nat": -100, "filter": 0, "securit
 _HOOKS = {"PREROUTING": "prerouting", "INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}
 _TOOL = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
-_NOT_MINE = "is incompatible, use 'nft' tool"
+_GET_TABLE, _TABLE_NAME = 10 << 8 | 1, 1  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETTABLE; NFTA_TABLE_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +163,10 @@ class Scene:
         if not self.may_have_nftables:
             return []
         if tools.find("nft") is None:
-            if not any(_NOT_MINE in one.text for one in self.saved) and not _firewalld_has_rules():
-                return []
-            raise CannotLookError("there are rules of nftables that only nft can show: apt-get install nftables")
+            names = _foreign_nftables()
+            if names:
+                raise CannotLookError(f"only nft can show what is in {', '.join(names)}, and it is not installed")
+            return []
         try:
             return nft.parse(tools.run(["nft", "-j", "list", "ruleset"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -232,8 +235,17 @@ def read(path: str | Path) -> str | None:
         raise CannotLookError(f"{path}: {error.strerror}") from error
 
 
-def _firewalld_has_rules() -> bool:
-    return any(command == "firewalld" for command in commands())
+def _foreign_nftables() -> list[str]:
+    """Name the tables of nftables that iptables does not show (linux/netfilter/nf_tables.h)."""
+    with Netlink(NETFILTER) as netlink:
+        answers = netlink.dump(_GET_TABLE, netfilter_header(socket.AF_UNSPEC))
+    found = []
+    for answer in answers:
+        family = nft.FAMILIES.get(answer[0], str(answer[0]))
+        name = attributes(answer[NETFILTER_HEADER_SIZE:])[_TABLE_NAME].rstrip(b"\0").decode("ascii", "backslashreplace")
+        if not nft.is_of_iptables(family, name):
+            found.append(f"{family} {name}")
+    return found
 
 
 def commands() -> list[str]:

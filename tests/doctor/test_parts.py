@@ -42,7 +42,7 @@ def test_where_a_kernel_has_something() -> None:
 
 def test_a_kernel_that_lacks_something_is_told_of_as_the_rules_need_it() -> None:
     def lacking(text: str) -> dict[str, Level]:
-        the_rules, _ = rules.parse(f"{RULES}{text}".encode(), file="rules.yaml", read_key=bytes)
+        the_rules, _ = rules.parse(f"{RULES}{text}".encode(), file="rules.yaml", read_key=str.encode)
         found = kernel.judge(Facts("6.1", config={"IP_SET": "n"}), the_rules, "nft")
         return {one.what: one.level for one in found}
 

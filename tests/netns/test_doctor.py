@@ -106,6 +106,7 @@ def test_rules_of_others_are_found(site: Site) -> None:
         f"iptables-legacy -A INPUT -s 192.0.2.9 -p tcp --dport {SSH} -j DROP",
     ):
         found = examine(site)
+        assert site.stranger_connects(4) == "silent"  # OUTPUT still drops what the service answers
     assert found.status == 1
     found.has("wrong", f"takes what is for tcp/{SSH} (ssh) past it", "iptables (nft) -t mangle -A INPUT", "behind")
     found.has("warning", f"some of what is for tcp/{WEB} (web)", "-s 2001:db8:c::/64", "always:")
@@ -119,7 +120,8 @@ def test_rules_of_others_are_found(site: Site) -> None:
     found.has("wrong", "knocks to udp/62201 are dropped", "62000:63000", "let udp/62201 through")
     found.has("warning", "there are rules in iptables-legacy too", "iptables-legacy-save")
     site.shell("ip6tables", "-P", "INPUT", "DROP")
-    found = examine(site)
+    with rules_of_others(site, "iptables-legacy -t mangle -I INPUT -j ACCEPT", "iptables -I INPUT -j ACCEPT"):
+        found = examine(site)  # neither of which lets anybody past gatekeeper
     found.has(
         "warning", f"keeps everybody out of tcp/{SSH} (ssh)", "-t filter: the policy", "ip6tables -I INPUT -p tcp"
     )
@@ -170,6 +172,7 @@ def test_a_queue_that_somebody_else_has_and_a_run_that_is_gone_are_found(site: S
     found = examine(site)
     found.has("wrong", '"22" is not a port', "did you mean tcp/22")
     found.has("wrong", "the ruleset is not in the kernel: the ports are open to all", "`gatekeeper run`")
+    found.has("unknown", "without the rules file these were not looked at: rules in front of gatekeeper's")
 
 
 def test_a_user_is_told_what_only_root_can_look_at(site: Site) -> None:
