@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -176,11 +179,17 @@ def test_a_queue_that_somebody_else_has_and_a_run_that_is_gone_are_found(site: S
 
 
 def test_a_user_is_told_what_only_root_can_look_at(site: Site) -> None:
-    for folder in (site.directory, site.directory.parent, site.directory.parent.parent):
-        folder.chmod(0o755)
     site.run()
     found = examine(site, user=65534)
     assert found.status == 0
     for words in ("the rules file", "its queue", "whether the ruleset is in the kernel", "the state directory"):
         found.has("unknown", words, "needs root", "sudo gatekeeper doctor")
+    found.has("unknown", "without the rules file", "rules in front of gatekeeper's", "sudo gatekeeper doctor")
     found.has("ok", "Linux ")
+    with tempfile.TemporaryDirectory() as public:
+        Path(public).chmod(0o755)
+        site.rules = Path(shutil.copy(site.rules, public))
+        site.rules.chmod(0o644)
+        found = examine(site, user=65534)
+    found.has("unknown", "rules in front of gatekeeper's could not be looked at: needs root", "sudo gatekeeper doctor")
+    found.has("ok", f"something listens on tcp/{SSH}")
