@@ -217,5 +217,5 @@ def _mark_value(value: Json, key: Mapping[str, Json]) -> tuple[int, int, bool]:
 
 def _shown(expression: Sequence[Json]) -> str:
     """Write a rule shortly, as JSON; `nft -a list ruleset` shows the handles, and its own language."""
-    text = json.dumps([one for one in expression if "counter" not in one]).replace('"', "").replace("payload: ", "")
+    text = json.dumps([one for one in expression if "counter" not in one]).replace('"', "")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
