@@ -30,6 +30,7 @@ _COMMANDS = {
     "status": ("server", "show services, live grants and counters"),
     "grant": ("server", "let a source in by hand"),
     "revoke": ("server", "end grants, and cut what is open"),
+    "doctor": ("doctor", "look for what can keep a door open, or shut, and say what to do"),
     "flush": ("server", "take all of gatekeeper out of the kernel: the ports are open then"),
     "invite": ("server", "print what a new client needs to know of this server, in one line"),
     "reset-floor": ("server", "set back the replay floor of a client that a wrong clock has pushed ahead"),
