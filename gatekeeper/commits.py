@@ -52,6 +52,7 @@ class Commits(threading.Thread):
         self._expire_after = 0.0
         self.on_finished: Callable[[list[Job]], None] = _ignore
         self.on_failure: Callable[[BaseException], None] = _ignore
+        self.on_tick: Callable[[], None] = _do_nothing
 
     def submit(self, job: Job) -> None:
         """Hand a job over; ``on_finished`` will get it back with its outcome."""
@@ -134,6 +135,7 @@ class Commits(threading.Thread):
         if time.monotonic() - self._looked < _TICK and not at_once:
             return
         self._looked = time.monotonic()
+        self.on_tick()
         for form in self._formats:
             form.renew(now=time.time())
         try:
@@ -174,4 +176,8 @@ def _went_well(outcome: Outcome) -> bool:
 
 
 def _ignore(_: object) -> None:
+    pass
+
+
+def _do_nothing() -> None:
     pass

@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -27,12 +28,13 @@ from gatekeeper import __version__, observe, rules, serverkeys
 from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
-from gatekeeper.errors import FirewallError, GatekeeperError, QueueError, UsageError
+from gatekeeper.errors import FirewallError, QueueError
 from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Outcome
+from gatekeeper.load import closed_if_it_fails, require_net_admin, restore
+from gatekeeper.notify import Notifier
 from gatekeeper.packet import warm_up
 from gatekeeper.refusals import Refusals
 from gatekeeper.settings import Mode, Refuse, Rules, Via, show_ports
@@ -40,7 +42,6 @@ from gatekeeper.store.lock import ChangeLock, RunLock
 from gatekeeper.store.sqlite import SqliteStore
 from gatekeeper.worker import Manners, Worker
 
-_CAP_NET_ADMIN = 12
 _STOP_PATIENCE = 0.8
 """Seconds that a stop waits for knocks in hand; a stop takes less than one."""
 _SWITCH_INTERVAL = 0.0005
@@ -53,7 +54,7 @@ def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> Non
     if only_observe:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
     observe.warnings(problems)
-    _require_net_admin()
+    require_net_admin()
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
@@ -69,13 +70,14 @@ def _serve(
 ) -> None:
     observes = the_rules.mode is Mode.OBSERVE
     observer = observe.Observer(is_trial=observes)
+    notifier = Notifier.from_environment(os.environ, pid=os.getpid())
     with contextlib.ExitStack() as stack:
-        with _closed_if_it_fails(the_rules, backend):
+        with closed_if_it_fails(the_rules, backend):
             stack.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
             server_keys = serverkeys.load(the_rules, state_dir)
             store = SqliteStore(state_dir, skew=the_rules.skew)
             enforcer = Enforcer(the_rules, store, backend, lock=ChangeLock(state_dir))
-            _restore(enforcer, observer)
+            restore(enforcer, observer)
             warm_up()
             sys.setswitchinterval(_SWITCH_INTERVAL)
             formats = enabled(the_rules, server_keys, now=time.time())
@@ -91,13 +93,16 @@ def _serve(
             worker.stop()
 
         commits.on_finished, commits.on_failure = worker.finished, give_up
+        commits.on_tick = notifier.beat
         gc.collect()
         gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
         _on_stop_signals(worker)
         commits.start()
         place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
         observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
+        notifier.ready(_ready_line(the_rules))
         worker.run()
+        notifier.stopping("the ruleset stays")
         commits.stop(patience=_STOP_PATIENCE)
         if failures:
             raise failures[0]
@@ -105,17 +110,6 @@ def _serve(
             store.close()
             backend.close()
     observe.message(f"stopped; the ruleset stays: {_what_stays(the_rules, backend)}")
-
-
-@contextlib.contextmanager
-def _closed_if_it_fails(the_rules: Rules, backend: backends.KernelBackend) -> Iterator[None]:
-    """Let nobody stay in for ever, where the kernel keeps no time and we cannot."""
-    try:
-        yield
-    except GatekeeperError:
-        if not backend.keeps_time:
-            backend.replace({name: {} for name in the_rules.services})
-        raise
 
 
 def _what_stays(the_rules: Rules, backend: backends.KernelBackend) -> str:
@@ -149,13 +143,6 @@ def _refuse(the_rules: Rules) -> Callable[[bytes], None] | None:
         return None
 
 
-def _restore(enforcer: Enforcer, observer: observe.Observer) -> None:
-    now = time.time()
-    outcome = enforcer.restore(now=now)
-    observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
-    observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut), now=now)
-
-
 def _ready_line(the_rules: Rules) -> str:
     services = ", ".join(f"{one.name} ({show_ports(one)})" for one in the_rules.services.values())
     ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
@@ -172,14 +159,6 @@ def _on_stop_signals(worker: Worker) -> None:
     signal.signal(signal.SIGINT, stop)
     # Otherwise one that comes just before the loop waits, or to another thread, goes unheard until a packet comes.
     signal.set_wakeup_fd(worker.wake_fd, warn_on_full_buffer=False)
-
-
-def _require_net_admin() -> None:
-    status = Path("/proc/self/status").read_text()
-    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
-    if not effective >> _CAP_NET_ADMIN & 1:
-        hint = "run it as root or with sudo, or try `gatekeeper run --dry-run`, which touches no firewall"
-        raise UsageError("guarding ports needs the right to change the firewall (CAP_NET_ADMIN)", hint)
 
 
 def _refuse_taken_queue(number: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sized
 from pathlib import Path
 from types import ModuleType
 
-from gatekeeper.cli.options import add_rules, add_state_dir
+from gatekeeper.cli.options import add_log_format, add_rules, add_state_dir
 from gatekeeper.errors import GatekeeperError, UsageError
 
 
@@ -186,7 +186,7 @@ def run(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
     how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text", help="log lines (default: text)")
+    add_log_format(parser)
 
 
 def check(parser: argparse.ArgumentParser) -> None:
