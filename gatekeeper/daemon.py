@@ -33,7 +33,7 @@ from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.load import closed_if_it_fails, require_net_admin, restore
+from gatekeeper.load import closed_if_it_fails, keep_for_boot, require_net_admin, restore
 from gatekeeper.notify import Notifier
 from gatekeeper.packet import warm_up
 from gatekeeper.refusals import Refusals
@@ -62,6 +62,7 @@ def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> Non
         backend, variant, warnings = backends.load(the_rules)
         for words in warnings:
             observe.message(words, level=logging.WARNING)
+        keep_for_boot(the_rules, state_dir, variant, backend)
         _serve(the_rules, state_dir, backend, queue, variant)
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatekeeper import __version__, observe, rules
+from gatekeeper import __version__, observe, rules, units
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError, UsageError
-from gatekeeper.firewall import backends
+from gatekeeper.firewall import backends, fallback
+from gatekeeper.firewall.members import RuleMembers, SetMembers
 from gatekeeper.model import Outcome
 from gatekeeper.settings import Rules
 from gatekeeper.store.lock import ChangeLock, RunLock
+from gatekeeper.store.owner import open_or_make
 from gatekeeper.store.sqlite import SqliteStore
 
 _CAP_NET_ADMIN = 12
@@ -38,6 +41,7 @@ def load(rules_file: Path, state_dir: Path) -> None:
         backend, variant, warnings = backends.load(the_rules)
         for words in warnings:
             observe.message(words, level=logging.WARNING)
+        keep_for_boot(the_rules, state_dir, variant, backend)
         with contextlib.closing(backend), closed_if_it_fails(the_rules, backend):
             number = _let_in(the_rules, state_dir, backend)
     place = f"iptables {variant}, {backend.name}"
@@ -57,6 +61,27 @@ def _let_in(the_rules: Rules, state_dir: Path, backend: backends.KernelBackend) 
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
         restore(enforcer, observe.Observer())
         return len(enforcer.allowlist)
+
+
+def keep_for_boot(the_rules: Rules, state_dir: Path, variant: str, backend: backends.KernelBackend) -> None:
+    """Leave the closed ruleset behind for a boot at which these rules, or this program, cannot be used any more."""
+    members = SetMembers() if backend.keeps_time else RuleMembers()
+    path = state_dir / units.FALLBACK
+    temporary = path.with_suffix(".new")
+    try:
+        text = fallback.script(the_rules, variant, members)
+        if path.exists() and path.read_text() == text:
+            return
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with open(open_or_make(temporary), "w") as file:  # noqa: PTH123  (a descriptor)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:  # what matters now is in the kernel
+        words = f"{path} could not be written: if rules.yaml is broken at the next boot, the ports are open ({error})"
+        observe.message(words, level=logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -281,7 +281,7 @@ _FORMS = {"text": _Text, "json": _Json, "journal": _Journal}
 
 
 def start_logging(style: str) -> LogThread:
-    """Send log lines to standard error (``text``, ``json``, ``journal``). ``stop()`` of what returns writes the rest."""
+    """Send log lines to standard error (``text``, ``json``, ``journal``). ``stop()`` of the result writes the rest."""
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     _LOG.handlers = [_Patient(lines)]
     _LOG.setLevel(logging.INFO)

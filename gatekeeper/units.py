@@ -1,4 +1,4 @@
-"""The systemd units, as text: ``gatekeeper.service``, and ``gatekeeper-early.service``, which closes before the network.
+"""The systemd units, as text: ``gatekeeper.service``, and ``gatekeeper-early.service`` for before the network.
 
 What each line is for, and what was tried, stands in docs/install.md. Every capability here was found by taking it away.
 """
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 SERVICE, EARLY = "gatekeeper.service", "gatekeeper-early.service"
 USER = "gatekeeper"
+FALLBACK = "closed.sh"
+"""In the state directory: the ruleset that was loaded last, without grants."""
 LOCK_OF_LEGACY = "/run/xtables.lock"
 _STATE = "/var/lib/"
 _WIPERS = (
@@ -84,6 +86,7 @@ WantedBy=multi-user.target
 
 
 def _early(setup: Setup) -> str:
+    closed = _word(f"{setup.state_dir}/{FALLBACK}")
     return f"""\
 # Written by `gatekeeper install`, which writes it anew: for changes of your own use `systemctl edit {EARLY}`.
 [Unit]
@@ -101,6 +104,8 @@ Conflicts=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStart={_command(setup, "load")}
+# If rules.yaml or the program cannot be used, what was closed before. (If the grants cannot be read, it is closed.)
+ExecStopPost=/bin/sh -c '[ "$$SERVICE_RESULT" = success ] || [ ! -r "$$0" ] || exec /bin/sh "$$0"' {closed}
 # The machine must boot, and its console must work, whatever becomes of this.
 TimeoutStartSec=40
 TimeoutStopSec=6

@@ -39,7 +39,7 @@ def test_systemd_is_told_as_sd_notify_has_it(tmp_path: Path, is_abstract: bool) 
         assert heard.recv(9999) == b"STOPPING=1\nSTATUS=the ruleset stays"
         notifier.close()
         notifier.beat()
-        heard.setblocking(False)  # noqa: FBT003  (a flag of socket's)
+        heard.setblocking(False)
         with pytest.raises(BlockingIOError):
             heard.recv(9999)
 

@@ -36,7 +36,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, setup: units
 def test_the_exposure_of_the_units_is_what_the_docs_say(tmp_path: Path, setup: units.Setup, bound: int) -> None:
     """Below 2.0; but for iptables-legacy, which takes root."""
     for path in written(tmp_path, setup):
-        argv = ["systemd-analyze", "security", "--offline=true", f"--threshold={bound}", "--no-pager", path]
+        argv = ["systemd-analyze", "security", "--offline=true", f"--threshold={bound}", "--no-pager", str(path)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-200:] + done.stderr
 

@@ -50,8 +50,8 @@ def load(parser: argparse.ArgumentParser) -> None:
     """Set up ``load``."""
     parser.set_defaults(command=_load)
     parser.description = (
-        "Closes the ports, lets in whoever has a grant, and ends: before the network comes up, and before `run` "
-        "listens for knocks. If the grants cannot be read, the ports are closed all the same, and the exit status is 1. "
+        "Closes the ports, lets in whoever has a grant, and ends: what must be done before the network comes "
+        "up. If the grants cannot be read, the ports are closed all the same, and the exit status is 1. "
         "Refuses while run is up, which keeps both. Needs root (CAP_NET_ADMIN)."
     )
     add_rules(parser)
@@ -63,8 +63,8 @@ def install(parser: argparse.ArgumentParser) -> None:
     """Set up ``install``."""
     parser.set_defaults(command=_install)
     parser.description = (
-        "Checks the rules; writes gatekeeper.service and gatekeeper-early.service; enables and starts them, and says "
-        "each step. May be done again, after an upgrade or when the rules name another variant of iptables. Needs root and "
+        "Checks the rules; writes gatekeeper.service and gatekeeper-early.service; enables and starts them; says each "
+        "step. May be done again, after an upgrade or when the rules name another variant of iptables. Needs root and "
         "systemd. It closes ports: let yourself in first (`gatekeeper grant`)."
     )
     add_rules(parser)

@@ -85,6 +85,24 @@ def test_without_ipset_load_gives_no_grants_for_nobody_would_end_them(site: Site
     assert site.connect(4) == "open"
 
 
+@pytest.mark.parametrize("more", ["", "firewall: {backend: rules, variant: legacy}\n"], ids=["ipset", "rules"])
+def test_what_was_closed_can_be_closed_without_gatekeeper(site: Site, more: str) -> None:
+    """By the script that the last start left behind: it lets nobody in, and leaves alone what is loaded already."""
+    site.write_rules(site.rules.read_text() + more)
+    site.ok("grant", CLIENT[4], "ssh")
+    site.run().stop()
+    reboot(site)
+    assert site.stranger_connects(4) == "open", "a reboot leaves no ruleset"
+    for _ in range(2):
+        site.shell("sh", str(site.state / "closed.sh"))
+    for version in (4, 6):
+        assert site.connect(version, timeout=0.3) == "silent"
+    mangle = site.shell("iptables-legacy-save" if more else "iptables-nft-save")
+    assert mangle.count("-j GKEEPER-IN\n") == 1
+    site.run()
+    assert site.connect(4) == "open"
+
+
 @contextlib.contextmanager
 def state_of_nobody(site: Site) -> Iterator[None]:
     """Give nobody a state directory and, for as long as this takes, the folder of the namespace's locks."""
