@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -81,6 +82,18 @@ def test_units_are_written_once_replaced_when_older_and_removed(
     capsys.readouterr()
     assert cli.main(["uninstall", "--root", str(root)]) == 1
     assert "not installed as a service here" in capsys.readouterr().err
+
+
+def test_an_install_whose_output_nobody_reads_is_not_left_half_done(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("services: {ssh: {port: tcp/22}}\nclients: {}\nfirewall: {variant: nft}\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "gatekeeper", "install", "--rules", str(rules), "--root", str(tmp_path)]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "etc/systemd/system").iterdir()) == sorted(UNITS)
 
 
 def test_bad_rules_install_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

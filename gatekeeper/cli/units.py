@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +25,7 @@ def _load(options: argparse.Namespace) -> None:
 def _install(options: argparse.Namespace) -> None:
     from gatekeeper import installing
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session that this is typed in may be one that is closed
     order = installing.Order(
         Path(options.rules), Path(options.state_dir), _root(options.root), starts=not options.no_start
     )
@@ -40,7 +43,8 @@ def _root(folder: str | None) -> Path | None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads any more: that must not leave the work half done
+        print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout, flush=True)
 
 
 # -- arguments
