@@ -12,6 +12,7 @@ USER = "gatekeeper"
 FALLBACK = "closed.sh"
 """In the state directory: the ruleset that was loaded last, without grants."""
 LOCK_OF_LEGACY = "/run/xtables.lock"
+_LEGACY_MODULES = ("iptable_raw", "iptable_mangle", "ip6table_raw", "ip6table_mangle")
 _STATE = "/var/lib/"
 _WIPERS = (
     "nftables.service",
@@ -98,7 +99,7 @@ Before=network-pre.target shutdown.target
 After=local-fs.target systemd-modules-load.service systemd-sysctl.service systemd-sysusers.service
 # These may take out what is not theirs.
 After={" ".join(_WIPERS)}
-Conflicts=shutdown.target
+{_modules(setup)}Conflicts=shutdown.target
 
 [Service]
 Type=oneshot
@@ -151,6 +152,17 @@ SystemCallErrorNumber=EPERM
 LimitCORE=0
 TasksMax=128
 SyslogIdentifier=gatekeeper
+"""
+
+
+def _modules(setup: Setup) -> str:
+    if not setup.is_legacy:
+        return ""
+    names = " ".join(f"modprobe@{name}.service" for name in _LEGACY_MODULES)
+    return f"""\
+# The kernel loads what nftables needs by itself; iptables-legacy runs modprobe, which this unit may not.
+Wants={names}
+After={names}
 """
 
 
