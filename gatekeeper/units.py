@@ -1,6 +1,6 @@
 """The systemd units, as text: ``gatekeeper.service``, and ``gatekeeper-early.service`` for before the network.
 
-What each line is for, and what was tried, stands in docs/install.md. Every capability here was found by taking it away.
+What the rights are for, and which of them were tried by taking them away, stands in docs/install.md.
 """
 
 from __future__ import annotations
