@@ -13,22 +13,23 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gatekeeper import __version__, lockout, observe, rules, serverkeys
-from gatekeeper.errors import GatekeeperError, QueueError, UsageError
+from gatekeeper.errors import QueueError
 from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.knocks import enabled
+from gatekeeper.load import closed_if_it_fails, keep_for_boot, require_net_admin
+from gatekeeper.notify import Notifier
 from gatekeeper.packet import warm_up
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.supervisor import Supervisor
-from gatekeeper.settings import Mode, Rules, Via, show_ports
+from gatekeeper.settings import Mode, Via, show_ports
 from gatekeeper.store.lock import RunLock
-
-_CAP_NET_ADMIN = 12
 
 
 def run(
@@ -42,7 +43,8 @@ def run(
     if only_observe:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
     observe.warnings(problems)
-    _require_net_admin()
+    require_net_admin()
+    notifier = Notifier.from_environment(os.environ, pid=os.getpid())
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
@@ -50,7 +52,8 @@ def run(
             backend, variant, warnings = backends.load(the_rules)
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
-        with _closed_if_it_fails(the_rules, backend):
+        keep_for_boot(the_rules, state_dir, variant, backend)
+        with closed_if_it_fails(the_rules, backend):
             locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
             plan = Plan(
                 rules=the_rules,
@@ -64,19 +67,9 @@ def run(
             warm_up()
             gc.collect()
             gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
-            Supervisor(plan, on_ready=lambda note: _say_ready(plan, note), on_life=lambda: None).run()
+            Supervisor(plan, on_ready=partial(_say_ready, plan, notifier), on_life=notifier.beat).run()
+        notifier.stopping("the ruleset stays")
     observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
-
-
-@contextlib.contextmanager
-def _closed_if_it_fails(the_rules: Rules, backend: backends.KernelBackend) -> Iterator[None]:
-    """Let nobody stay in for ever, where the kernel keeps no time and we cannot."""
-    try:
-        yield
-    except GatekeeperError:
-        if not backend.keeps_time:
-            backend.replace({name: {} for name in the_rules.services})
-        raise
 
 
 def _what_stays(plan: Plan) -> str:
@@ -87,7 +80,7 @@ def _what_stays(plan: Plan) -> str:
     return "closed stays closed, and open stays open until run is back, for nobody else ends it"
 
 
-def _say_ready(plan: Plan, note: str) -> None:
+def _say_ready(plan: Plan, notifier: Notifier, note: str) -> None:
     the_rules = plan.rules
     services = ", ".join(f"{one.name} ({show_ports(one)})" for one in the_rules.services.values())
     ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
@@ -96,14 +89,7 @@ def _say_ready(plan: Plan, note: str) -> None:
     place = f"queue {the_rules.firewall.queue}, iptables {plan.variant}, {plan.backend.name}"
     what = f"gatekeeper {__version__} {does} {services}; knocks by {', '.join(ways)}"
     observe.message(f"{what}; {place}; {note}; ready")
-
-
-def _require_net_admin() -> None:
-    status = Path("/proc/self/status").read_text()
-    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
-    if not effective >> _CAP_NET_ADMIN & 1:
-        hint = "run it as root or with sudo, or try `gatekeeper run --dry-run`, which touches no firewall"
-        raise UsageError("guarding ports needs the right to change the firewall (CAP_NET_ADMIN)", hint)
+    notifier.ready(what)
 
 
 def _refuse_taken_queue(number: int) -> None:

@@ -9,6 +9,7 @@ import stat
 
 from gatekeeper.errors import KeyFileError
 from gatekeeper.sealed import keys
+from gatekeeper.store.owner import give_to_owner
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LONGEST = 4096
@@ -41,8 +42,10 @@ def read(path: str) -> bytes:
         raise KeyFileError(f"{path} is not a private key: {error}", hint) from error
 
 
-def write(path: str, private: bytes) -> None:
+def write(path: str, private: bytes, *, for_folders_owner: bool = False) -> None:
     """Write a private key to a new file, 0600, whole or not at all.
+
+    ``for_folders_owner``: whoever the folder belongs to must be able to read it, also if root writes it.
 
     Raises:
         KeyFileError: the file exists (it is never overwritten), or cannot be written.
@@ -53,6 +56,8 @@ def write(path: str, private: bytes) -> None:
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(keys.show(private).encode() + b"\n")
+                if for_folders_owner:
+                    give_to_owner(fd, os.path.dirname(path))
                 file.flush()
                 os.fsync(fd)
             _place(temporary, path)
@@ -78,12 +83,12 @@ def _place(temporary: str, path: str) -> None:
         os.rename(temporary, path)
 
 
-def read_or_make(path: str) -> tuple[bytes, bool]:
-    """Read a private key, or make one where there is none; return it, and whether it was made."""
+def read_or_make(path: str, *, for_folders_owner: bool = False) -> tuple[bytes, bool]:
+    """Read a private key, or make one where there is none (as ``write``); return it, and whether it was made."""
     if os.path.lexists(path):
         return read(path), False
     private = keys.generate()
-    write(path, private)
+    write(path, private, for_folders_owner=for_folders_owner)
     return private, True
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from typing import ClassVar
 
 from gatekeeper.model import Decision, Grant, Outcome, Reason, Revoke
 from gatekeeper.networks import show_source
@@ -185,11 +186,25 @@ def warnings(problems: Iterable[Problem]) -> None:
 
 
 class _Text(logging.Formatter):
+    has_time = True
+
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
-        words = [_time(record), record.levelname.lower(), _escape(record.getMessage(), " ")]
+        head = [_time(record), record.levelname.lower()] if self.has_time else []
+        words = [*head, _escape(record.getMessage(), " ")]
         line = " ".join([*words, *(f"{key}={_quote(str(value))}" for key, value in fields.items())])
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Journal(_Text):
+    """For journald, which has the time already: the line begins with its level (sd-daemon(3))."""
+
+    has_time = False
+    _LEVELS: ClassVar = {logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"<{self._LEVELS.get(record.levelno, 5)}>"
+        return "\n".join(level + line for line in super().format(record).split("\n"))
 
 
 class _Json(logging.Formatter):
@@ -263,6 +278,9 @@ class LogThread:
         self._thread.join(_LAST_LINES)
 
 
+_FORMS = {"text": _Text, "json": _Json, "journal": _Journal}
+
+
 class _Direct(logging.Handler):
     """Writes lines itself, for a process that must have one thread; waits for no reader that does not read."""
 
@@ -290,14 +308,14 @@ def log_directly(style: str) -> None:
 
 
 def start_logging(style: str) -> LogThread:
-    """Send log lines to standard error as ``text`` or ``json``. ``stop()`` of what is returned writes the rest."""
+    """Send log lines to standard error (``text``, ``json``, ``journal``). ``stop()`` of the result writes the rest."""
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     _use(_Patient(lines))
     return LogThread(lines, _formatter(style))
 
 
 def _formatter(style: str) -> logging.Formatter:
-    return _Json() if style == "json" else _Text()
+    return _FORMS[style]()
 
 
 def _use(handler: logging.Handler) -> None:

@@ -19,7 +19,7 @@ def load(the_rules: Rules, state_dir: Path) -> tuple[ServerKey, ...]:
     if any(key.until is None for key in the_rules.server_keys):
         return the_rules.server_keys
     path = state_dir / keyfiles.SERVER_KEY
-    private, is_new = keyfiles.read_or_make(str(path))
+    private, is_new = keyfiles.read_or_make(str(path), for_folders_owner=True)
     public = keys.public_of(private)
     if is_new:
         observe.message(f"made the server's key {path}; clients need its public half: {keys.show(public)}")

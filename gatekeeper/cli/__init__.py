@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "run": ("server", "guard the services of the rules, in the foreground"),
+    "load": ("units", "put the closed ruleset and the live grants in place, and end (for the early unit)"),
+    "install": ("units", "have systemd run gatekeeper, from before the network comes up"),
+    "uninstall": ("units", "take the units away, and gatekeeper out of the kernel: the ports are open then"),
     "check": ("server", "check the rules; show every problem at once"),
     "ruleset": ("server", "print what run would load into the kernel"),
     "status": ("server", "show services, live grants and counters"),

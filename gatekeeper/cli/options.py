@@ -23,6 +23,12 @@ def add_state_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state-dir", metavar="DIR", default=default, help=text)
 
 
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Add ``--log-format``."""
+    text = "log lines (default: text; journal: for systemd's journal, without the time)"
+    parser.add_argument("--log-format", choices=("text", "json", "journal"), default="text", help=text)
+
+
 def port(text: str) -> int:
     """Read a port number."""
     if not text.isdecimal() or not 1 <= int(text) <= 65535:

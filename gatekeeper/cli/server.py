@@ -11,7 +11,7 @@ from collections.abc import Sized
 from pathlib import Path
 from types import ModuleType
 
-from gatekeeper.cli.options import add_rules, add_state_dir
+from gatekeeper.cli.options import add_log_format, add_rules, add_state_dir
 from gatekeeper.errors import GatekeeperError, UsageError
 
 
@@ -194,7 +194,7 @@ def run(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="give the address of the ssh session that this is started from no grant (default: one for an hour)",
     )
-    parser.add_argument("--log-format", choices=("text", "json"), default="text", help="log lines (default: text)")
+    add_log_format(parser)
 
 
 def check(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ def load_sets(rules: Rules) -> tuple[tools.Iptables, list[str]]:
     chosen = tools.choose(rules.firewall.variant)
     tools.run(["ipset", "restore"], sets.create_text(rules))
     _load(chosen, lambda version, before: ruleset.iptables_text(rules, version, SetMembers(), before))
-    return chosen, _remove_others(chosen) + _remove_stale_sets(keep=sets.names_of(rules))
+    return chosen, remove_others(chosen) + _remove_stale_sets(keep=sets.names_of(rules))
 
 
 def load_rules(rules: Rules) -> tuple[tools.Iptables, list[str]]:
@@ -57,7 +57,7 @@ def load_rules(rules: Rules) -> tuple[tools.Iptables, list[str]]:
         return ruleset.iptables_text(rules, version, RuleMembers(granted), before)
 
     _load(chosen, text)
-    return chosen, _remove_others(chosen) + _remove_stale_sets(keep=set())
+    return chosen, remove_others(chosen) + _remove_stale_sets(keep=set())
 
 
 def _load(variant: tools.Iptables, text: Callable[[int, Mapping[str, str]], str]) -> None:
@@ -102,8 +102,11 @@ def flush() -> list[str]:
     return gone + _remove_sets(keep=set())
 
 
-def _remove_others(chosen: tools.Iptables) -> list[str]:
-    """Take our chains out of the other variant; return what could not be done, for the ruleset is in place already."""
+def remove_others(chosen: tools.Iptables) -> list[str]:
+    """Take our chains out of the other variant; return what could not be done, for the ruleset is in place already.
+
+    Whoever is not root sees nothing in the legacy variant, and takes nothing out.
+    """
     for other in tools.installed_variants():
         try:
             if other != chosen:

@@ -49,7 +49,7 @@ class Supervisor:
     """One keeper, one worker."""
 
     def __init__(self, plan: Plan, *, on_ready: Callable[[str], None], on_life: Callable[[], None]) -> None:
-        """Call ``on_ready`` once, when both are, with what the keeper says; ``on_life`` all the time neither hangs."""
+        """Call ``on_ready`` once, when both are, with what the keeper says; ``on_life`` twice a second or more."""
         self._plan = plan
         self._on_ready, self._on_life = on_ready, on_life
         self._keeper: Child | None = None
@@ -75,6 +75,7 @@ class Supervisor:
         try:
             while not self._stopping:
                 self._look()
+                self._on_life()
                 self._wait()
         finally:
             self._stop()
@@ -173,7 +174,6 @@ class Supervisor:
         elif self._died is not None:
             observe.event("replaced", {"after": f"{(time.monotonic() - self._died) * 1000:.0f}ms"})
         self._died = None
-        self._on_life()
 
     # -- the end
 

@@ -51,6 +51,8 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
         text, mode = _read(path, MAX_BYTES)
     except OSError as error:
         hint = "name another with --rules FILE" if isinstance(error, FileNotFoundError) else None
+        if isinstance(error, PermissionError):
+            hint = f"run it as root or with sudo; if this is the service: chgrp gatekeeper {path} && chmod 640 {path}"
         raise RulesError([Problem(str(path), 1, 1, f"cannot be read: {error.strerror}", hint)]) from error
     warnings: list[Problem] = []
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatekeeper.errors import StoreError
+from gatekeeper.store.owner import open_or_make
 
 _LOCKS = Path("/run/gatekeeper")
 _GLANCE = 0.5
@@ -98,14 +99,16 @@ class RunLock:
     def of_namespace(cls) -> RunLock:
         """Lock this network namespace: chains and sets have the same names for all, so there can be one.
 
-        In a folder of root's, for what any user could hold, any user could keep the door from closing with.
+        In a folder of root's, or of the service's user: what any user could hold, any user could keep the door from
+        closing with.
         """
         number = Path("/proc/self/ns/net").stat().st_ino
         return cls(_LOCKS / f"netns-{number}.lock", "another gatekeeper guards this machine or network namespace")
 
     def close(self) -> None:
-        """Let go of the lock, and take the file away."""
-        self._path.unlink(missing_ok=True)
+        """Let go of the lock, and take the file away, where that is still ours to do."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
         os.close(self._fd)
 
 
@@ -130,7 +133,7 @@ def runner(directory: Path) -> int | None:
 def _open(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return open_or_make(path)
     except OSError as error:
         hint = "run it as root or with sudo, or name another directory with --state-dir DIR"
         raise StoreError(f"cannot write {path}: {error.strerror}", hint) from error

@@ -19,6 +19,7 @@ from gatekeeper.errors import StoreError
 from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Reading, Revoke
 from gatekeeper.networks import Source
 from gatekeeper.store import stamps
+from gatekeeper.store.owner import open_or_make
 
 FILE = "gatekeeper.db"
 _VERSION = 3
@@ -81,7 +82,7 @@ class SqliteStore:
         with self._errors():
             if create:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                os.close(open_or_make(self.path))  # what SQLite makes beside it gets the same owner
             elif not self.path.exists():
                 raise StoreError(f"no store in {directory}", "name another with --state-dir DIR")
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)

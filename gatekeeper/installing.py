@@ -1,0 +1,199 @@
+"""Puts the systemd units in place and takes them away; every step that was done is told to ``say``.
+
+Doing it twice changes nothing more, and doing it after an upgrade writes the units anew. The closed ruleset is never
+taken out but by ``uninstall``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gatekeeper
+from gatekeeper import access, units
+from gatekeeper import rules as rules_file
+from gatekeeper.errors import GatekeeperError, UsageError
+from gatekeeper.firewall import apply, tools
+from gatekeeper.settings import Rules, Via
+from gatekeeper.store.lock import runner
+
+_FOLDER = "etc/systemd/system"
+_BOOTED = Path("/run/systemd/system")
+"""There while systemd is the one that started the machine (sd_booted(3))."""
+_RUNTIME = Path("/run/gatekeeper")
+_PATIENCE = 120.0
+"""Seconds that systemctl may take: the unit itself gives up earlier."""
+_FIRST_LOW, _FIRST_FREE = 1, 1024
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for."""
+
+    rules: Path
+    state_dir: Path
+    root: Path | None = None
+    """Write the units below this folder and do no more: for packages, and for tests."""
+    starts: bool = True
+
+
+def install(order: Order, say: Say) -> None:
+    """Put the units there, and start them.
+
+    Raises:
+        GatekeeperError: it cannot work, and nothing was changed; or a step failed, and the message says which.
+    """
+    order = Order(order.rules.absolute(), order.state_dir.absolute(), order.root, order.starts)
+    found, _ = rules_file.load(order.rules)
+    if order.root is None:
+        _require_systemd("gatekeeper install")
+    setup = _setup(found, order)
+    texts = _texts(setup)
+    if order.root is not None:
+        _write(texts, order.root, say)
+        return
+    access.require_reachable([*_program_places(), order.rules])
+    was_active = _is_active()
+    _refuse_running_by_hand(order.state_dir, was_active=was_active)
+    if not setup.is_legacy:
+        access.make_user(units.USER, say=say)
+        access.let_read(order.rules, units.USER, say=say)
+        access.require_usable([*setup.program, "check", "--rules", setup.rules], user=units.USER)
+    if was_active and not access.is_of(order.state_dir, setup.user):
+        _systemctl("stop", units.SERVICE)
+        say(f"stopped {units.SERVICE}: it will be another user (what is closed stays closed)")
+    access.give_folder(order.state_dir, setup.user, say=say)
+    _write(texts, Path("/"), say)
+    _systemctl("daemon-reload")
+    _systemctl("enable", "--quiet", units.EARLY, units.SERVICE)
+    say("enabled both: they start with the machine")
+    if order.starts:
+        _start(setup, was_active=was_active, say=say)
+
+
+def uninstall(root: Path | None, say: Say) -> None:
+    """Stop and remove the units, and take gatekeeper out of the kernel: the ports are open then.
+
+    Raises:
+        GatekeeperError: nothing is installed; or a step failed, and the message says which.
+    """
+    if root is None:
+        _require_systemd("gatekeeper uninstall")
+    paths = [path for path in _paths(root or Path("/")) if path.exists()]
+    if not paths:
+        hint = "`gatekeeper flush` takes a ruleset out that was loaded by hand"
+        raise UsageError("gatekeeper is not installed as a service here", hint)
+    names = [path.name for path in paths]
+    if root is None:
+        _systemctl("disable", "--now", "--quiet", *names)
+        say(f"stopped and disabled {' and '.join(names)}")
+    for path in paths:
+        path.unlink()
+        say(f"removed {path}")
+    if root is None:
+        _systemctl("daemon-reload")
+        with contextlib.suppress(GatekeeperError):  # it has not failed
+            _systemctl("reset-failed", *names)
+        for line in apply.flush():
+            say(f"removed {line}")
+        with contextlib.suppress(OSError):
+            _RUNTIME.rmdir()
+        say("the ports are open now; the rules, the state directory and the user are left as they are")
+
+
+def _setup(found: Rules, order: Order) -> units.Setup:
+    has_low = any(_FIRST_LOW <= port < _FIRST_FREE for port in found.knock_ports)
+    return units.Setup(
+        program=(sys.executable, "-I", "-m", "gatekeeper"),
+        rules=str(order.rules),
+        state_dir=str(order.state_dir),
+        is_legacy=tools.choose(found.firewall.variant).variant == "legacy",
+        binds_low_port=found.acknowledge and Via.UDP in found.via and has_low,
+    )
+
+
+def _texts(setup: units.Setup) -> dict[str, str]:
+    try:
+        return units.texts(setup)
+    except ValueError as error:
+        raise UsageError(str(error), "move it to a plainer path") from error
+
+
+def _program_places() -> list[Path]:
+    """Name what the service's user must be able to read to run this program."""
+    return [Path(sys.executable), Path(sys.executable).resolve(), Path(gatekeeper.__file__)]
+
+
+def _require_systemd(what: str) -> None:
+    if os.geteuid() != 0:
+        raise UsageError(f"{what} needs root", f"sudo {what}")
+    if not _BOOTED.is_dir() or shutil.which("systemctl") is None:
+        hint = "have your init run `gatekeeper load` before the network comes up, and then keep `gatekeeper run` up"
+        raise UsageError("systemd does not run this machine", hint)
+
+
+def _refuse_running_by_hand(state_dir: Path, *, was_active: bool) -> None:
+    pid = None
+    with contextlib.suppress(GatekeeperError):
+        pid = runner(state_dir)
+    if pid is not None and not was_active:
+        raise UsageError(f"gatekeeper run is up already (process {pid})", "stop it first; its ports stay closed")
+
+
+def _paths(root: Path) -> list[Path]:
+    return [root / _FOLDER / name for name in (units.SERVICE, units.EARLY)]
+
+
+def _write(texts: dict[str, str], root: Path, say: Say) -> None:
+    for path in _paths(root):
+        text = texts[path.name]
+        try:
+            if path.exists() and path.read_text() == text:
+                say(f"{path} is as it should be")
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.new")
+            temporary.write_text(text)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except OSError as error:
+            raise GatekeeperError(f"cannot write {path}: {error.strerror}") from error
+        say(f"wrote {path}")
+
+
+def _start(setup: units.Setup, *, was_active: bool, say: Say) -> None:
+    if not was_active:
+        _systemctl("restart", units.EARLY)
+        say(f"started {units.EARLY}: the ports are closed to all without a grant")
+    _systemctl("restart", units.SERVICE)
+    say(f"{'restarted' if was_active else 'started'} {units.SERVICE}: it is ready (user {setup.user})")
+    if not setup.is_legacy:  # what the service's user can neither see nor take out
+        for words in apply.remove_others(tools.Iptables("nft")):
+            say(f"warning: {words}")
+
+
+def _is_active() -> bool:
+    with contextlib.suppress(GatekeeperError):
+        _systemctl("is-active", "--quiet", units.SERVICE)
+        return True
+    return False
+
+
+def _systemctl(*arguments: str) -> None:
+    argv = ["systemctl", "--no-ask-password", *arguments]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise GatekeeperError(f"{' '.join(argv)} did not end", "systemctl list-jobs") from error
+    if done.returncode != 0:
+        words = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        unit = arguments[-1] if arguments[-1].endswith(".service") else units.SERVICE
+        raise GatekeeperError(f"systemctl {arguments[0]}: {words}", f"journalctl -u {unit} -n 20 says why")

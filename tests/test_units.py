@@ -1,0 +1,120 @@
+"""The systemd units: what they say, what systemd makes of them, and that they come and go whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gatekeeper import access, cli, units
+from gatekeeper.errors import UsageError
+
+SETUP = units.Setup((sys.executable, "-I", "-m", "gatekeeper"), "/etc/gatekeeper/rules.yaml", "/var/lib/gatekeeper")
+LEGACY = replace(SETUP, is_legacy=True)
+ODD = replace(SETUP, rules="/srv/100% $HOME/my rules.yaml", state_dir="/srv/s t", binds_low_port=True)
+UNITS = (units.SERVICE, units.EARLY)
+
+
+def written(folder: Path, setup: units.Setup) -> list[Path]:
+    for name, text in units.texts(setup).items():
+        (folder / name).write_text(text)
+    return [folder / name for name in UNITS]
+
+
+@pytest.mark.parametrize("setup", [SETUP, LEGACY, ODD], ids=["nft", "legacy", "odd"])
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, setup: units.Setup) -> None:
+    for path in written(tmp_path, setup):
+        done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
+        complaints = [line for line in done.stderr.splitlines() if "gatekeeper" in line]
+        assert complaints == []
+
+
+@pytest.mark.parametrize(("setup", "bound"), [(SETUP, 19), (ODD, 19), (LEGACY, 21)], ids=["nft", "odd", "legacy"])
+def test_the_exposure_of_the_units_is_what_the_docs_say(tmp_path: Path, setup: units.Setup, bound: int) -> None:
+    """Below 2.0; but for iptables-legacy, which takes root."""
+    for path in written(tmp_path, setup):
+        argv = ["systemd-analyze", "security", "--offline=true", f"--threshold={bound}", "--no-pager", str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+def test_the_service_has_a_user_of_its_own_and_no_capability_that_it_does_not_need() -> None:
+    for text in units.texts(SETUP).values():
+        assert "User=gatekeeper\n" in text
+        assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n" in text
+    for text in units.texts(LEGACY).values():
+        assert "User=root\n" in text
+        assert "# iptables-legacy refuses whoever is not root" in text
+        assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n" in text
+
+
+def test_odd_paths_are_quoted_for_systemd_and_impossible_ones_refused() -> None:
+    text = units.texts(ODD)[units.SERVICE]
+    assert '--rules "/srv/100%% $$HOME/my rules.yaml" --state-dir "/srv/s t"' in text
+    assert 'ReadWritePaths="/srv/s t"' in text
+    assert "CAP_NET_BIND_SERVICE" in text
+    with pytest.raises(ValueError, match="cannot stand in a systemd unit"):
+        units.texts(replace(SETUP, rules="/etc/a\nExecStart=/bin/evil"))
+
+
+def test_units_are_written_once_replaced_when_older_and_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("services: {ssh: {port: tcp/22}}\nclients: {}\nfirewall: {variant: nft}\n")
+    root = tmp_path / "root"
+    places = [root / "etc/systemd/system" / name for name in UNITS]
+    command = ["install", "--rules", str(rules), "--root", str(root)]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == "".join(f"wrote {path}\n" for path in places)
+    assert [path.stat().st_mode & 0o777 for path in places] == [0o644, 0o644]
+    assert f"--rules {rules} " in places[0].read_text()
+    assert sorted(path.name for path in places[0].parent.iterdir()) == sorted(UNITS)
+    places[1].write_text("an older one\n")
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == f"{places[0]} is as it should be\nwrote {places[1]}\n"
+    assert cli.main(["uninstall", "--root", str(root)]) == 0
+    assert list(places[0].parent.iterdir()) == []
+    capsys.readouterr()
+    assert cli.main(["uninstall", "--root", str(root)]) == 1
+    assert "not installed as a service here" in capsys.readouterr().err
+
+
+def test_an_install_whose_output_nobody_reads_is_not_left_half_done(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("services: {ssh: {port: tcp/22}}\nclients: {}\nfirewall: {variant: nft}\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "gatekeeper", "install", "--rules", str(rules), "--root", str(tmp_path)]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "etc/systemd/system").iterdir()) == sorted(UNITS)
+
+
+def test_bad_rules_install_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("services: {ssh: {port: 22}}\n")
+    assert cli.main(["install", "--rules", str(rules), "--root", str(tmp_path / "root")]) == 1
+    assert "did you mean tcp/22?" in capsys.readouterr().err
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/home/me/.venv/bin/python3", "python3 -m venv /opt/gatekeeper"),
+        ("/root/gatekeeper/gatekeeper/__init__.py", "python3 -m venv /opt/gatekeeper"),
+        ("/root/rules.yaml", "/etc/gatekeeper/rules.yaml"),
+    ],
+)
+def test_what_the_units_hide_from_the_service_is_refused_with_what_to_do(path: str, hint: str) -> None:
+    access.require_reachable([Path("/usr/bin/python3"), Path("/opt/gatekeeper/bin/python3")])
+    with pytest.raises(UsageError) as refused:
+        access.require_reachable([Path("/usr/bin/python3"), Path(path)])
+    assert path in refused.value.message
+    assert hint in (refused.value.hint or "")
