@@ -26,6 +26,7 @@ from netfilterqueue import NetfilterQueue
 from gatekeeper import __version__, observe, rules, serverkeys
 from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
+from gatekeeper.confirm.probation import Probation, probation
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, GatekeeperError, QueueError, UsageError
 from gatekeeper.firewall import backends, nfqueue
@@ -47,8 +48,11 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets the other thread run: the packet loop should not wait longer for it."""
 
 
-def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> None:
-    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say."""
+def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False, confirm_within: int | None = None) -> None:
+    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say.
+
+    Everything is put back as it was unless it is confirmed within so many seconds.
+    """
     the_rules, problems = rules.load(rules_file)
     if only_observe:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
@@ -57,16 +61,22 @@ def run(rules_file: Path, state_dir: Path, *, only_observe: bool = False) -> Non
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
+        unconfirmed = locks.enter_context(probation(confirm_within))
         queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
         backend, variant, warnings = backends.load(the_rules)
         for words in warnings:
             observe.message(words, level=logging.WARNING)
-        _serve(the_rules, state_dir, backend, queue, variant)
+        _serve(the_rules, state_dir, (backend, variant), queue, unconfirmed)
 
 
 def _serve(
-    the_rules: Rules, state_dir: Path, backend: backends.KernelBackend, queue: NetfilterQueue, variant: str
+    the_rules: Rules,
+    state_dir: Path,
+    loaded: tuple[backends.KernelBackend, str],
+    queue: NetfilterQueue,
+    unconfirmed: Probation,
 ) -> None:
+    backend, variant = loaded
     observes = the_rules.mode is Mode.OBSERVE
     observer = observe.Observer(is_trial=observes)
     with contextlib.ExitStack() as stack:
@@ -97,6 +107,7 @@ def _serve(
         commits.start()
         place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
         observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
+        unconfirmed.watch()
         worker.run()
         commits.stop(patience=_STOP_PATIENCE)
         if failures:
@@ -104,7 +115,8 @@ def _serve(
         if not commits.is_alive():  # otherwise the disk or a lock holds it up, and both end with the process
             store.close()
             backend.close()
-    observe.message(f"stopped; the ruleset stays: {_what_stays(the_rules, backend)}")
+    if unconfirmed.is_over():
+        observe.message(f"stopped; the ruleset stays: {_what_stays(the_rules, backend)}")
 
 
 @contextlib.contextmanager

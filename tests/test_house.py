@@ -45,12 +45,14 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "guarded",
         "keyfiles",
         "model",
+        "stopping",
         "terms",
         "client.profile",
         "client.reach",
         "firewall.conntrack",
         "firewall.ipset",
         "firewall.nfqueue",
+        "firewall.putback",
         "firewall.ruleset",
         "firewall.sets",
         "firewall.sockdiag",
@@ -66,6 +68,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "client.stamps",
         "firewall.apply",
         "firewall.cut",
+        "firewall.snapshot",
         "knocks.plain",
         "knocks.sealed",
         "rules.values",
@@ -78,6 +81,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "observe",
         "rejection",
         "client.knocker",
+        "confirm.plan",
         "firewall.kernel",
         "firewall.rulewise",
         "rules.clients",
@@ -90,12 +94,13 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "serverkeys",
         "worker",
         "client.ways",
+        "confirm.asking",
         "firewall.backends",
         "rules.schema",
         "store.sqlite",
     ),
-    7: ("commits", "rules", "cli.knocking"),
-    8: ("admin", "daemon", "dryrun", "cli.client"),
+    7: ("commits", "rules", "cli.knocking", "confirm.ending", "confirm.guard", "confirm.probation"),
+    8: ("admin", "daemon", "dryrun", "flushing", "cli.client", "cli.confirm"),
     9: ("cli.server",),
     10: ("cli",),
 }
@@ -127,6 +132,7 @@ PURE = {
     "firewall.names",
     "firewall.saved",
     "firewall.sets",
+    "firewall.putback",
     "firewall.members",
     "firewall.ruleset",
     "echo",
@@ -154,7 +160,7 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client"}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "confirm"}
 """The demo shows the house from outside; the others are empty faces."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Sized
 from pathlib import Path
 from types import ModuleType
 
-from gatekeeper.cli.options import add_rules, add_state_dir
+from gatekeeper.cli.options import add_rules, add_state_dir, seconds_to_confirm
 from gatekeeper.errors import GatekeeperError, UsageError
 
 
@@ -21,12 +20,19 @@ def _run(options: argparse.Namespace) -> None:
     listener = observe.start_logging(options.log_format)
     try:
         if options.dry_run:
+            if options.confirm is not None:
+                raise UsageError("a dry run changes nothing that could be put back", "leave out --confirm")
             from gatekeeper import dryrun
 
             dryrun.run(Path(options.rules), Path(options.state_dir))
         else:
             daemon = _daemon()
-            daemon.run(Path(options.rules), Path(options.state_dir), only_observe=options.observe)
+            daemon.run(
+                Path(options.rules),
+                Path(options.state_dir),
+                only_observe=options.observe,
+                confirm_within=options.confirm,
+            )
     finally:
         listener.stop()
 
@@ -112,20 +118,13 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> None:
-    from gatekeeper.firewall import apply
-    from gatekeeper.store.lock import runner
+    from gatekeeper import flushing
 
-    pid = None
-    with contextlib.suppress(GatekeeperError):
-        pid = runner(Path(options.state_dir))
-    gone = apply.flush()
-    for line in gone:
-        print(f"removed {line}")
-    if not gone:
+    done = flushing.flush(Path(options.state_dir), stop=options.stop)
+    for line in done:
+        print(line)
+    if not any(line.startswith("removed ") for line in done):
         print("nothing of gatekeeper was in the kernel")
-    if pid is not None:
-        print(f"gatekeeper: warning: run is up (process {pid}): its ports are open to all now", file=sys.stderr)
-        print("gatekeeper: hint: stop it, or restart it to close them again", file=sys.stderr)
 
 
 def _invite(options: argparse.Namespace) -> None:
@@ -186,6 +185,13 @@ def run(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
     how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
+    parser.add_argument(
+        "--confirm",
+        metavar="SECONDS",
+        type=seconds_to_confirm,
+        help="put the ruleset back as it was unless `gatekeeper confirm` comes in time (5 to 3600), "
+        "or if run is stopped before",
+    )
     parser.add_argument("--log-format", choices=("text", "json"), default="text", help="log lines (default: text)")
 
 
@@ -236,7 +242,11 @@ def revoke(parser: argparse.ArgumentParser) -> None:
 def flush(parser: argparse.ArgumentParser) -> None:
     """Set up ``flush``."""
     parser.set_defaults(command=_flush)
-    parser.description = "Removes every rule, chain and set of gatekeeper and nothing else, and says what it removed."
+    parser.description = (
+        "Removes every rule, chain and set of gatekeeper and nothing else, and says what it removed. While run is up "
+        "it refuses, for run would put it all back; with --stop it stops run first."
+    )
+    parser.add_argument("--stop", action="store_true", help="stop run first: THE PORTS ARE OPEN THEN")
     add_state_dir(parser)
 
 
