@@ -35,7 +35,8 @@ _TICK = 0.25
 """Seconds between looks at the clock: select(2) does not count those in which the machine sleeps."""
 _MANNERS = 0.5
 """Seconds that somebody may take to say a word."""
-_STOP_PATIENCE = 5.0
+_STOP_PATIENCE = 3.0
+"""Seconds that run may take to stop; it takes less than one."""
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds between tries to put the ruleset back; the last one again and again."""
 _TRIES = 60
@@ -50,6 +51,7 @@ class Guard:
         self._listener = listener
         self._state = State.WAITING
         self._reason = ""
+        self._text = "the ruleset is not confirmed yet"
         self._run_has_left = False
         self._seen: snapshot.Snapshot | None = None
         self._closed: frozenset[Member] = frozenset()
@@ -61,11 +63,12 @@ class Guard:
         while self._state is State.WAITING and (left := self._left()) > 0:
             self._serve(left)
         if self._state is State.CONFIRMED:
-            return self._end(self._reason)
+            return self._end(self._text)
         if self._state is State.WAITING:
             self._reason = f"nobody confirmed within {self._plan.seconds} s"
         self._state = State.ENDING
-        self._say(f"{self._reason}: the ruleset is put back as it was", syslog.LOG_WARNING)
+        self._text = f"{self._reason}: the ruleset is put back as it was"
+        self._say(self._text, syslog.LOG_WARNING)
         self._stop_run()
         self._undo()
         return self._put_back()
@@ -95,12 +98,13 @@ class Guard:
             "revert": lambda: self.revert("`gatekeeper confirm --revert` was called"),
             "leave": self._leave,
         }
+        before = self._state
         if word in act:
             act[word]()
-        left = max(0, round(self._left()))
-        text = self._reason or "the ruleset is not confirmed yet"
         self._listening.append(one)
-        self._tell(one, Word(self._state, text, left))
+        if self._state is State.ENDING and before is State.WAITING:
+            return  # this is what is said to all next
+        self._tell(one, Word(self._state, self._text, max(0, round(self._left()))))
         if word == "status" or self._state is State.CONFIRMED:
             self._listening.remove(one)
             one.close()
@@ -109,7 +113,7 @@ class Guard:
 
     def _confirm(self) -> None:
         if self._state is State.WAITING:
-            self._state, self._reason = State.CONFIRMED, "confirmed: the ruleset stays"
+            self._state, self._text = State.CONFIRMED, "confirmed: the ruleset stays"
 
     def _leave(self) -> None:
         self._run_has_left = True
@@ -177,10 +181,11 @@ class Guard:
                 continue
             for words in warnings:
                 self._say(words, syslog.LOG_WARNING)
-            was = "nothing of gatekeeper is in the kernel" if self._plan.before.is_empty else "it is the earlier one"
-            return self._end(f"the ruleset is put back as it was ({was}), since {self._reason}", State.RETURNED)
-        words = f"the ruleset could not be put back in {_TRIES} tries, though {self._reason}"
-        self._end(words, State.FAILED)
+            was = "nothing of gatekeeper is in the kernel"
+            if not self._plan.before.is_empty:
+                was = "the earlier one, with what is left of its grants"
+            return self._end(f"the ruleset is what it was: {was}", State.RETURNED)
+        self._end(f"the ruleset could not be put back in {_TRIES} tries", State.FAILED)
         return 1
 
     def _wait(self, seconds: float) -> None:
@@ -189,7 +194,8 @@ class Guard:
             self._serve(left)
 
     def _end(self, text: str, state: State = State.CONFIRMED) -> int:
-        plans.forget(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}: {text}")
+        why = f"{self._reason}; " if self._reason else ""
+        plans.forget(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}: {why}{text}")
         self._state = state
         self._say(text, syslog.LOG_ERR if state is State.FAILED else syslog.LOG_NOTICE)
         for one in self._listening:

@@ -38,6 +38,7 @@ class Probation:
         """``is_ours``: whether it is over when we stop."""
         self._is_ours = is_ours
         self._said: set[str] = set()
+        """We are told twice: as who watches, and as who leaves."""
 
     def watch(self) -> None:
         """Log how long there is to confirm, and then, from a thread, how it ends. Call it when grants are in place."""
@@ -75,7 +76,7 @@ class Probation:
     def _log(self, word: Word) -> None:
         if word.state in LAST:
             self._is_ours = False
-        if word.text not in self._said:  # we may be told twice: as who watches, and as who leaves
+        if word.text not in self._said:
             self._said.add(word.text)
             observe.message(word.text, level=logging.INFO if word.state is State.CONFIRMED else logging.WARNING)
 
