@@ -79,7 +79,7 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 
 
 def test_every_command_has_a_help_text_and_a_description(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = ["run", "check", "ruleset", "status", "grant", "revoke", "flush", "knock", "demo"]
+    commands = ["run", "check", "ruleset", "status", "grant", "revoke", "confirm", "flush", "knock", "demo"]
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     overview = capsys.readouterr().out
