@@ -71,7 +71,16 @@ def test_ruleset_prints_both_families_without_root(rules: Path, capsys: pytest.C
     assert out.count("*mangle") == 2
 
 
-@pytest.mark.parametrize("arguments", [["nosuch"], [], ["grant", "192.0.2.1"], ["knock", "host", "--port", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuch"],
+        [],
+        ["grant", "192.0.2.1"],
+        ["knock", "host", "--port", "0"],
+        *(["run", "--confirm", seconds] for seconds in ("4", "3601", "-60", "soon", "")),
+    ],
+)
 def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
