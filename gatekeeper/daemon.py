@@ -15,11 +15,12 @@ import gc
 import logging
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from gatekeeper import __version__, lockout, observe, rules, serverkeys
+from gatekeeper.confirm.probation import probation
 from gatekeeper.errors import QueueError
 from gatekeeper.firewall import backends, nfqueue
 from gatekeeper.knocks import enabled
@@ -32,15 +33,23 @@ from gatekeeper.settings import Mode, Via, show_ports
 from gatekeeper.store.lock import RunLock
 
 
-def run(
-    rules_file: Path, state_dir: Path, *, log_format: str, only_observe: bool = False, grant_me: bool = True
-) -> None:
-    """Guard the services of a rules file until SIGTERM or SIGINT; or ``only_observe``, whatever the rules say.
+@dataclass(frozen=True, slots=True)
+class How:
+    """What the command line says of a run."""
 
-    ``grant_me``: the address of the session from which this is started gets a grant, if it needs one.
-    """
+    log_format: str = "text"
+    only_observe: bool = False
+    """Whatever the rules say."""
+    grant_me: bool = True
+    """Whether the address of the session from which it is started gets a grant, if it needs one."""
+    confirm_within: int | None = None
+    """Seconds until everything is put back as it was, unless it is confirmed; ``None``: it stays."""
+
+
+def run(rules_file: Path, state_dir: Path, how: How) -> None:
+    """Guard the services of a rules file until SIGTERM or SIGINT."""
     the_rules, problems = rules.load(rules_file)
-    if only_observe:
+    if how.only_observe:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
     observe.warnings(problems)
     require_net_admin()
@@ -48,7 +57,8 @@ def run(
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
-        with lockout.looking(the_rules, grant_me=grant_me) as present:
+        unconfirmed = locks.enter_context(probation(how.confirm_within))
+        with lockout.looking(the_rules, grant_me=how.grant_me) as present:
             backend, variant, warnings = backends.load(the_rules)
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
@@ -58,18 +68,20 @@ def run(
             plan = Plan(
                 rules=the_rules,
                 state_dir=state_dir,
-                log_format=log_format,
+                log_format=how.log_format,
                 variant=variant,
                 backend=backend,
-                present=present,
                 formats=enabled(the_rules, serverkeys.load(the_rules, state_dir), now=time.time()),
+                present=present,
+                unconfirmed=unconfirmed,
             )
             warm_up()
             gc.collect()
             gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
             Supervisor(plan, on_ready=partial(_say_ready, plan, notifier), on_life=notifier.beat).run()
         notifier.stopping("the ruleset stays")
-    observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
+    if unconfirmed.is_over():
+        observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
 
 
 def _what_stays(plan: Plan) -> str:

@@ -71,7 +71,16 @@ def test_ruleset_prints_both_families_without_root(rules: Path, capsys: pytest.C
     assert out.count("*mangle") == 2
 
 
-@pytest.mark.parametrize("arguments", [["nosuch"], [], ["grant", "192.0.2.1"], ["knock", "host", "--port", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuch"],
+        [],
+        ["grant", "192.0.2.1"],
+        ["knock", "host", "--port", "0"],
+        *(["run", "--confirm", seconds] for seconds in ("4", "3601", "-60", "soon", "")),
+    ],
+)
 def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
@@ -79,7 +88,7 @@ def test_wrong_usage_is_exit_2(arguments: list[str]) -> None:
 
 
 def test_every_command_has_a_help_text_and_a_description(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = ["run", "check", "ruleset", "status", "grant", "revoke", "flush", "knock", "demo"]
+    commands = ["run", "check", "ruleset", "status", "grant", "revoke", "confirm", "flush", "knock", "demo"]
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     overview = capsys.readouterr().out

@@ -55,6 +55,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "guarded",
         "keyfiles",
         "model",
+        "stopping",
         "terms",
         "client.profile",
         "client.reach",
@@ -62,6 +63,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.conntrack",
         "firewall.ipset",
         "firewall.nfqueue",
+        "firewall.putback",
         "firewall.ruleset",
         "firewall.sets",
         "firewall.sockdiag",
@@ -82,6 +84,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.apply",
         "firewall.cut",
         "firewall.fallback",
+        "firewall.snapshot",
         "knocks.plain",
         "knocks.sealed",
         "processes.messages",
@@ -95,6 +98,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "observe",
         "rejection",
         "client.knocker",
+        "confirm.plan",
         "firewall.adopt",
         "firewall.kernel",
         "firewall.rulewise",
@@ -112,13 +116,24 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "serverkeys",
         "worker",
         "client.ways",
+        "confirm.asking",
         "firewall.backends",
         "processes.child",
         "rules.schema",
         "store.sqlite",
     ),
-    7: ("rules", "cli.knocking", "processes.plan"),
-    8: ("admin", "dryrun", "installing", "load", "cli.client", "doctor.scene", "processes.keeper", "processes.packets"),
+    7: ("rules", "cli.knocking", "confirm.ending", "confirm.guard", "confirm.probation"),
+    8: (
+        "admin",
+        "dryrun",
+        "flushing",
+        "installing",
+        "load",
+        "cli.client",
+        "cli.confirm",
+        "doctor.scene",
+        "processes.plan",
+    ),
     9: (
         "cli.units",
         "doctor.clock",
@@ -130,11 +145,12 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.queue",
         "doctor.services",
         "doctor.versions",
-        "processes.supervisor",
+        "processes.keeper",
+        "processes.packets",
     ),
-    10: ("daemon", "doctor.grants"),
-    11: ("cli.server", "doctor.session"),
-    12: ("doctor",),
+    10: ("doctor.grants", "processes.supervisor"),
+    11: ("daemon", "doctor.session"),
+    12: ("doctor", "cli.server"),
     13: ("cli.doctor",),
     14: ("cli",),
 }
@@ -185,6 +201,9 @@ PURE = {
     "rules.clients",
     "rules.services",
     "rules.schema",
+    "firewall.fallback",
+    "firewall.putback",
+    "units",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""
@@ -200,7 +219,7 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes"}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm"}
 """The demo shows the house from outside; the others are empty faces."""
 
 

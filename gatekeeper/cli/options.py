@@ -34,3 +34,10 @@ def port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!a} is not a port (1 to 65535)")
     return int(text)
+
+
+def seconds_to_confirm(text: str) -> int:
+    """Read for how long ``--confirm`` waits: time to open a new session, and not so long that it is forgotten."""
+    if not text.isdecimal() or not 5 <= int(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a number of seconds from 5 to 3600")
+    return int(text)

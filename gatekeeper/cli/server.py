@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Sized
 from pathlib import Path
 from types import ModuleType
 
-from gatekeeper.cli.options import add_log_format, add_rules, add_state_dir
+from gatekeeper.cli.options import add_log_format, add_rules, add_state_dir, seconds_to_confirm
 from gatekeeper.errors import GatekeeperError, UsageError
 
 
@@ -21,9 +20,11 @@ def _run(options: argparse.Namespace) -> None:
     rules, state_dir, style = Path(options.rules), Path(options.state_dir), options.log_format
     if not options.dry_run:
         observe.log_directly(style)
-        modes = {"only_observe": options.observe, "grant_me": options.grant_me}
-        _daemon().run(rules, state_dir, log_format=style, **modes)
+        how = _daemon().How(options.log_format, options.observe, options.grant_me, options.confirm)
+        _daemon().run(rules, state_dir, how)
         return
+    if options.confirm is not None:
+        raise UsageError("a dry run changes nothing that could be put back", "leave out --confirm")
     from gatekeeper import dryrun
 
     listener = observe.start_logging(style)
@@ -114,20 +115,13 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _flush(options: argparse.Namespace) -> None:
-    from gatekeeper.firewall import apply
-    from gatekeeper.store.lock import runner
+    from gatekeeper import flushing
 
-    pid = None
-    with contextlib.suppress(GatekeeperError):
-        pid = runner(Path(options.state_dir))
-    gone = apply.flush()
-    for line in gone:
-        print(f"removed {line}")
-    if not gone:
+    done = flushing.flush(Path(options.state_dir), stop=options.stop)
+    for line in done:
+        print(line)
+    if not any(line.startswith("removed ") for line in done):
         print("nothing of gatekeeper was in the kernel")
-    if pid is not None:
-        print(f"gatekeeper: warning: run is up (process {pid}): its ports are open to all now", file=sys.stderr)
-        print("gatekeeper: hint: stop it, or restart it to close them again", file=sys.stderr)
 
 
 def _invite(options: argparse.Namespace) -> None:
@@ -194,6 +188,13 @@ def run(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="give the address of the ssh session that this is started from no grant (default: one for an hour)",
     )
+    parser.add_argument(
+        "--confirm",
+        metavar="SECONDS",
+        type=seconds_to_confirm,
+        help="put the ruleset back as it was unless `gatekeeper confirm` comes in time (5 to 3600), "
+        "or if run is stopped before",
+    )
     add_log_format(parser)
 
 
@@ -244,7 +245,11 @@ def revoke(parser: argparse.ArgumentParser) -> None:
 def flush(parser: argparse.ArgumentParser) -> None:
     """Set up ``flush``."""
     parser.set_defaults(command=_flush)
-    parser.description = "Removes every rule, chain and set of gatekeeper and nothing else, and says what it removed."
+    parser.description = (
+        "Removes every rule, chain and set of gatekeeper and nothing else, and says what it removed. While run is up "
+        "it refuses, for run would put it all back; with --stop it stops run first."
+    )
+    parser.add_argument("--stop", action="store_true", help="stop run first: THE PORTS ARE OPEN THEN")
     add_state_dir(parser)
 
 

@@ -57,6 +57,7 @@ class Keeper:
         self._links: list[Link] = []
         self._tasks: list[Task] = []
         self._observer = observe.Observer(is_trial=plan.observes)
+        self._unconfirmed = plan.unconfirmed
         self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew)
         self._allowlist = SharedAllowlist(self._tell)
         memory = Memory(self._allowlist, SharedReplays(self._tell, skew=plan.rules.skew))
@@ -83,6 +84,7 @@ class Keeper:
         self._observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut, error=outcome.error), now=now)
         if self._present is not None:
             self._present.let_in(self._enforcer)
+        self._unconfirmed.watch()
 
     @property
     def live(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatekeeper.confirm.probation import Probation
 from gatekeeper.firewall.backends import KernelBackend
 from gatekeeper.lockout import Present
 from gatekeeper.protocols import KnockFormat
@@ -24,6 +25,8 @@ class Plan:
     backend: KernelBackend
     present: Present | None
     """Who was connected before; ``None`` to a keeper that is not the first: they have been let in."""
+    unconfirmed: Probation
+    """Whether what is loaded stays, as far as that is open."""
     formats: Sequence[KnockFormat]
     """They hold the private keys; so the children need not read files."""
 

@@ -102,8 +102,7 @@ class RunLock:
         In a folder of root's, or of the service's user: what any user could hold, any user could keep the door from
         closing with.
         """
-        number = Path("/proc/self/ns/net").stat().st_ino
-        return cls(_LOCKS / f"netns-{number}.lock", "another gatekeeper guards this machine or network namespace")
+        return cls(of_this_namespace("lock"), "another gatekeeper guards this machine or network namespace")
 
     def close(self) -> None:
         """Let go of the lock, and take the file away, where that is still ours to do."""
@@ -112,14 +111,29 @@ class RunLock:
         os.close(self._fd)
 
 
+def of_this_namespace(ending: str) -> Path:
+    """Name a file that stands for this network namespace, in a folder of root's."""
+    number = Path("/proc/self/ns/net").stat().st_ino
+    return _LOCKS / f"netns-{number}.{ending}"
+
+
 def runner(directory: Path) -> int | None:
     """Return the process number of the ``gatekeeper run`` on a state directory; ``None`` if none is up."""
+    return holder(directory / "run.lock")
+
+
+def holder(path: Path) -> int | None:
+    """Return the process number in a run's lock; 0 if it cannot be read, ``None`` if nobody holds the lock.
+
+    Raises:
+        StoreError: we may not look.
+    """
     try:
-        fd = os.open(directory / "run.lock", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreError(f"cannot read {directory}: {error.strerror}", "run it as root, or with sudo") from error
+        raise StoreError(f"cannot read {path.parent}: {error.strerror}", "run it as root, or with sudo") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -86,7 +86,7 @@ class Site:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a gatekeeper command in the server."""
         places = {"--rules": self.rules, "--state-dir": self.state}
-        takes = {"flush": ["--state-dir"], "check": ["--rules"], "ruleset": ["--rules"], "knock": []}
+        takes = {"flush": ["--state-dir"], "check": ["--rules"], "ruleset": ["--rules"], "knock": [], "confirm": []}
         named = takes.get(arguments[0], list(places))
         options = [word for name in named for word in (name, str(places[name]))]
         argv = gatekeeper_argv(*arguments, *options)

@@ -122,7 +122,7 @@ def test_without_sets_observing_is_the_same(site: Site, version: int) -> None:
     wait_until(lambda: "would-refuse reason=no-grant" in running.log)
     site.knock(b"open_sesame", version)
     wait_until(lambda: site.status()["kernel"]["members"]["ssh"] == 1)
-    site.ok("flush")
+    site.ok("flush", "--stop")
 
 
 def test_when_the_queue_is_full_packets_go_on(site: Site, version: int, running: Gatekeeper) -> None:

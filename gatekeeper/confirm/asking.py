@@ -1,0 +1,86 @@
+"""How commands and ``run`` speak to the guard: a word to its socket, and lines of JSON back.
+
+Words: ``status``; ``confirm``: the ruleset may stay; ``revert``: put it back now; ``leave``: the same, from a run that
+has ended its work and waits; ``watch``: tell me how it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gatekeeper.confirm.plan import socket_file
+from gatekeeper.errors import StoreError
+
+
+class State(StrEnum):
+    """Where a probation stands."""
+
+    WAITING = "waiting"
+    ENDING = "ending"
+    """Being put back; there is more to come."""
+    CONFIRMED = "confirmed"
+    RETURNED = "returned"
+    """The ruleset is what it was."""
+    FAILED = "failed"
+    """It could not be put back, and the guard has given up."""
+
+
+LAST = frozenset({State.CONFIRMED, State.RETURNED, State.FAILED})
+"""After these nothing more comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the guard says."""
+
+    state: State
+    text: str
+    left: int = 0
+    """Seconds that are left."""
+
+
+def ask(word: str, *, patience: float) -> Iterator[Word] | None:
+    """Say a word to the guard; return what it answers, line by line. ``None``: there is no guard.
+
+    Each line may take so many seconds; if it takes longer, or the guard dies, the lines end.
+
+    Raises:
+        StoreError: we may not speak to it.
+    """
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        one.settimeout(patience)
+        one.connect(str(socket_file()))
+        one.sendall(f"{word}\n".encode())
+    except (FileNotFoundError, ConnectionRefusedError):
+        one.close()
+        return None
+    except OSError as error:
+        one.close()
+        raise StoreError(f"cannot speak to the guard of --confirm: {error}", "run it as root, or with sudo") from error
+    return _answers(one)
+
+
+def _answers(one: socket.socket) -> Iterator[Word]:
+    with one, one.makefile("rb") as lines:
+        try:
+            for line in lines:
+                found = json.loads(line)
+                yield Word(State(found["state"]), str(found["text"]), int(found["left"]))
+        except (OSError, ValueError, KeyError):
+            return
+
+
+def line_of(word: Word) -> bytes:
+    """Write a word as the guard sends it."""
+    return json.dumps({"state": word.state, "text": word.text, "left": word.left}).encode() + b"\n"
+
+
+def status(*, patience: float = 5.0) -> Word | None:
+    """Ask how things stand; ``None`` if there is no guard."""
+    answers = ask("status", patience=patience)
+    return None if answers is None else next(answers, None)
