@@ -80,8 +80,8 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
             gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
             Supervisor(plan, on_ready=partial(_say_ready, plan, notifier), on_life=notifier.beat).run()
         notifier.stopping("the ruleset stays")
-    if unconfirmed.is_over():
-        observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
+        if unconfirmed.is_over():  # otherwise the guard has the last word
+            observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
 
 
 def _what_stays(plan: Plan) -> str:
