@@ -25,6 +25,7 @@ from gatekeeper.worker import MAX_JOBS, Job
 
 _TICK = 1.0
 """Seconds between looks at the store for changes by others, and at the counters."""
+_WAKE = object()
 _REBUILD = 86_400.0
 """Seconds after which the kernel's sets are rebuilt: their longest timeout is 24 days (ruleset.MAX_TIMEOUT)."""
 
@@ -47,7 +48,8 @@ class Commits(threading.Thread):
         self._enforcer = enforcer
         self._store = store
         self._observer = observer
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | object | None] = queue.SimpleQueue()
+        self._must_refill = threading.Event()
         self._looked = self._rebuilt = time.monotonic()
         self._expire_after = 0.0
         self.on_finished: Callable[[list[Job]], None] = _ignore
@@ -56,6 +58,11 @@ class Commits(threading.Thread):
     def submit(self, job: Job) -> None:
         """Hand a job over; ``on_finished`` will get it back with its outcome."""
         self._jobs.put(job)
+
+    def refill(self) -> None:
+        """Have the members restored, soon: the kernel may have lost them. For any thread."""
+        self._must_refill.set()
+        self._jobs.put(_WAKE)
 
     def stop(self, *, patience: float) -> None:
         """Finish what was handed over, and end; wait at most ``patience`` seconds."""
@@ -77,17 +84,17 @@ class Commits(threading.Thread):
             raise
 
     def _work(self) -> bool:
-        jobs: list[Job | None] = []
+        jobs: list[Job | object | None] = []
         try:
             jobs.append(self._jobs.get(timeout=self._patience()))
             while len(jobs) < MAX_JOBS:
                 jobs.append(self._jobs.get_nowait())
         except queue.Empty:
             pass
-        for batch in _batches([job for job in jobs if job is not None]):
+        for batch in _batches([job for job in jobs if isinstance(job, Job)]):
             self._carry_out(batch)
         self._end_grants()
-        self._look_around()
+        self._look_around(at_once=_WAKE in jobs)
         return None not in jobs
 
     def _patience(self) -> float:
@@ -130,6 +137,15 @@ class Commits(threading.Thread):
             self._expire_after = time.monotonic() + _TICK
         self._observer.changed("expired", outcome, now=now)
 
+    def _refill(self, now: float) -> None:
+        if self._must_refill.is_set():
+            self._must_refill.clear()
+            try:
+                self._enforcer.restore(now=now)
+            except GatekeeperError:
+                self._must_refill.set()
+                raise
+
     def _look_around(self, *, at_once: bool = False) -> None:
         if time.monotonic() - self._looked < _TICK and not at_once:
             return
@@ -141,6 +157,8 @@ class Commits(threading.Thread):
             elsewhere = self._enforcer.catch_up(now=now)
             self._observer.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
             self._observer.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
+            self._refill(now)
+            self._observer.mended(self._enforcer.mend(now=now))
             if self._looked - self._rebuilt > _REBUILD:
                 self._rebuilt = self._looked
                 self._enforcer.restore(now=time.time())

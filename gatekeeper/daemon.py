@@ -28,11 +28,12 @@ from gatekeeper.answers import Answers
 from gatekeeper.commits import Commits
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, GatekeeperError, QueueError, UsageError
-from gatekeeper.firewall import backends, nfqueue
+from gatekeeper.firewall import backends, nfqueue, tools
 from gatekeeper.firewall.conntrack import MarkedFlows
+from gatekeeper.firewall.guardian import Guardian
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
-from gatekeeper.model import Outcome
+from gatekeeper.model import Outcome, Repair
 from gatekeeper.packet import warm_up
 from gatekeeper.refusals import Refusals
 from gatekeeper.settings import Mode, Refuse, Rules, Via, show_ports
@@ -71,6 +72,7 @@ def _serve(
     observer = observe.Observer(is_trial=observes)
     with contextlib.ExitStack() as stack:
         with _closed_if_it_fails(the_rules, backend):
+            guardian = Guardian(the_rules, tools.Iptables(variant), has_rules=not backend.keeps_time)
             stack.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
             server_keys = serverkeys.load(the_rules, state_dir)
             store = SqliteStore(state_dir, skew=the_rules.skew)
@@ -95,9 +97,18 @@ def _serve(
         gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
         _on_stop_signals(worker)
         commits.start()
+
+        def repaired(repair: Repair) -> None:
+            observer.repaired(repair)
+            if repair.refill:
+                commits.refill()
+
+        guardian.on_repair, guardian.on_failure = repaired, give_up
+        guardian.start()
         place = f"queue {the_rules.firewall.queue}, iptables {variant}, {backend.name}"
         observe.message(f"{_ready_line(the_rules)}; {place}; live grants: {len(enforcer.allowlist)}; ready")
         worker.run()
+        guardian.stop()
         commits.stop(patience=_STOP_PATIENCE)
         if failures:
             raise failures[0]

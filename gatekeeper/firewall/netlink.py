@@ -1,15 +1,17 @@
-"""Netlink, as much of it as ipset, conntrack and sock_diag need: requests, attributes, errors.
+"""Netlink, as much of it as ipset, conntrack, sock_diag and nf_tables need: requests, attributes, errors, news.
 
 Why not a library: docs/architecture.md, "Dependencies". Sources: linux/netlink.h, RFC 3549.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Self
 
 from gatekeeper.errors import FirewallError
@@ -26,6 +28,8 @@ _CODE = struct.Struct("=i")
 _NETFILTER_HEADER = struct.Struct("=BBH")
 NETFILTER_HEADER_SIZE = _NETFILTER_HEADER.size
 _DUMP_TRIES = 4
+_SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
+_NEWS_BUFFER, _READS_AT_ONCE = 1 << 20, 1000
 _RECEIVE = 1 << 18
 _PATIENCE = 5.0
 """Seconds until an answer that does not come is an error."""
@@ -102,11 +106,7 @@ class Netlink:
         was_interrupted = False
         while True:
             received = self._socket.recv(_RECEIVE)
-            offset = 0
-            while offset + _HEADER.size <= len(received):
-                length, answer, its_flags, its_serial, _ = _HEADER.unpack_from(received, offset)
-                content = received[offset + _HEADER.size : offset + length]
-                offset += max(_HEADER.size, length + 3 & ~3)
+            for answer, its_flags, its_serial, content in _messages(received):
                 if its_serial != serial:
                     continue  # left over from a request that ran out of time
                 was_interrupted = was_interrupted or bool(its_flags & _INTERRUPTED)
@@ -116,6 +116,55 @@ class Netlink:
                         raise OSError(-code, f"error {-code}")
                     return answers, was_interrupted
                 answers.append(content)
+
+
+class News:
+    """A socket that the kernel tells of changes. ``fileno`` can be waited on."""
+
+    def __init__(self, protocol: int, group: int) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        except OSError as error:
+            raise FirewallError(f"netlink: {error.strerror}") from error
+        with contextlib.suppress(OSError):  # only with CAP_NET_ADMIN may it be more than the system's limit
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _NEWS_BUFFER)
+        self._socket.settimeout(0)
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def read(self) -> list[tuple[int, bytes]] | None:
+        """Return the messages that have come (type, body); ``None`` if some were lost, for they came too fast."""
+        found: list[tuple[int, bytes]] = []
+        was_lost = False
+        for _ in range(_READS_AT_ONCE):
+            try:
+                received = self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise FirewallError(f"netlink: {error.strerror}", errno=error.errno) from error
+                was_lost = True
+                continue
+            found += [(kind, body) for kind, _, _, body in _messages(received)]
+        return None if was_lost else found
+
+
+def _messages(received: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Take what was received apart into messages: type, flags, sequence, body."""
+    offset = 0
+    while offset + _HEADER.size <= len(received):
+        length, kind, flags, serial, _ = _HEADER.unpack_from(received, offset)
+        yield kind, flags, serial, received[offset + _HEADER.size : offset + length]
+        offset += max(_HEADER.size, length + 3 & ~3)
 
 
 def message(kind: int, body: bytes, *, flags: int = REQUEST, serial: int = 0) -> bytes:
@@ -141,12 +190,15 @@ def nested(kind: int, *attributes: bytes) -> bytes:
 
 def attributes(content: bytes) -> dict[int, bytes]:
     """Read attributes into type -> value; of doubled ones the last counts."""
-    found: dict[int, bytes] = {}
+    return dict(each_attribute(content))
+
+
+def each_attribute(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Read attributes in their order: type and value."""
     offset = 0
     while offset + _ATTRIBUTE.size <= len(content):
         length, kind = _ATTRIBUTE.unpack_from(content, offset)
         if length < _ATTRIBUTE.size:
             break
-        found[kind & _TYPE_MASK] = content[offset + _ATTRIBUTE.size : offset + length]
+        yield kind & _TYPE_MASK, content[offset + _ATTRIBUTE.size : offset + length]
         offset += length + 3 & ~3
-    return found

@@ -1,0 +1,175 @@
+"""Reads rules that iptables-nft has put into nf_tables, over netlink, and hears who changes them.
+
+Source: linux/netfilter/nf_tables.h. Reads only: what is written is written by iptables, whose rules these are.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gatekeeper.errors import FirewallError
+from gatekeeper.firewall.looks import Found, Look, Place
+from gatekeeper.firewall.netlink import (
+    NETFILTER,
+    NETFILTER_HEADER_SIZE,
+    Netlink,
+    News,
+    attribute,
+    attributes,
+    each_attribute,
+    netfilter_header,
+)
+
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_SUBSYSTEM = 10 << 8
+_GROUP = 7  # NFNLGRP_NFTABLES
+_GET_RULE, _NEW_GENERATION, _GET_GENERATION = _SUBSYSTEM | 7, _SUBSYSTEM | 15, _SUBSYSTEM | 16
+_TABLE = 1  # in what is told of tables, chains, rules and sets alike
+_CHAIN, _EXPRESSIONS = 2, 4  # of a rule
+_NAME, _DATA = 1, 2  # of an expression
+_IMMEDIATE_DATA, _VERDICT, _CODE, _TARGET = 2, 2, 1, 2
+_GENERATION_ID, _PID, _PROGRAM = 1, 2, 3
+_JUMP, _GOTO = -3, -4
+_VERDICTS = {0: "DROP", 1: "ACCEPT", -5: "RETURN"}
+_COUNTER, _IMMEDIATE, _COMPAT_TARGET = b"counter\0", b"immediate\0", b"target\0"
+_TRIES = 20
+_NOT_THERE = 2  # ENOENT
+
+
+@dataclass(frozen=True, slots=True)
+class Doer:
+    """Who changed something: a process, as the kernel names it."""
+
+    pid: int
+    name: str
+
+
+class Nftables:
+    """Reads the rules of this network namespace. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(NETFILTER)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def generation(self) -> int:
+        """Return the number that each change of any rule in nf_tables raises.
+
+        Raises:
+            FirewallError: the kernel refused.
+        """
+        answer = self._netlink.get(_GET_GENERATION, netfilter_header(0))
+        return int.from_bytes(_content(answer or b"").get(_GENERATION_ID, b""))
+
+    def looks(self, tables: Sequence[str], versions: Iterable[int]) -> dict[int, Look]:
+        """Read all rules of these tables, as they stood at one moment. What is not there has none.
+
+        Raises:
+            FirewallError: the kernel refused, or others keep changing the rules.
+        """
+        wanted = tuple(versions)
+        for _ in range(_TRIES):
+            generation = self.generation()
+            found = {version: self._look(tables, version) for version in wanted}
+            if self.generation() == generation:
+                return found
+        raise FirewallError("nf_tables: others change the rules faster than they can be read")
+
+    def _look(self, tables: Sequence[str], version: int) -> Look:
+        found: dict[Place, list[Found]] = {}
+        for table in tables:
+            body = netfilter_header(FAMILY[version]) + attribute(_TABLE, table.encode() + b"\0")
+            for answer in self._dump(body):
+                rule = _content(answer)
+                if _word(rule.get(_TABLE, b"")) == table:
+                    place = (table, _word(rule.get(_CHAIN, b"")))
+                    found.setdefault(place, []).append(read_rule(rule.get(_EXPRESSIONS, b"")))
+        return found
+
+    def _dump(self, body: bytes) -> list[bytes]:
+        try:
+            return self._netlink.dump(_GET_RULE, body)
+        except FirewallError as error:
+            if error.errno == _NOT_THERE:
+                return []
+            raise
+
+
+class RuleNews:
+    """Hears of changes in some tables of ours, and who made them."""
+
+    def __init__(self, tables: Sequence[str]) -> None:
+        self._news = News(NETFILTER, _GROUP)
+        self._tables = set(tables)
+        self._is_touched = False
+
+    def fileno(self) -> int:
+        """Return what can be waited on."""
+        return self._news.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._news.close()
+
+    def read(self) -> list[Doer] | None:
+        """Return who has changed these tables since; ``None`` if that was lost, for too much came at once.
+
+        Raises:
+            FirewallError: the socket failed.
+        """
+        messages = self._news.read()
+        if messages is None:
+            self._is_touched = False
+            return None
+        doers: list[Doer] = []
+        for kind, body in messages:
+            content = _content(body)
+            if kind == _NEW_GENERATION:
+                if self._is_touched:
+                    pid = int.from_bytes(content.get(_PID, b""))
+                    doers.append(Doer(pid, _word(content.get(_PROGRAM, b""))))
+                self._is_touched = False
+            elif body[:1] in _FAMILIES and _word(content.get(_TABLE, b"")) in self._tables:
+                self._is_touched = True
+        return doers
+
+    def wait(self, seconds: float, other: socket.socket) -> bool:
+        """Wait for news, or until ``other`` can be read; say whether there are any."""
+        ready, _, _ = select.select([self.fileno(), other.fileno()], [], [], seconds)
+        return self.fileno() in ready
+
+
+_FAMILIES = {bytes([family]) for family in FAMILY.values()}
+
+
+def read_rule(expressions: bytes) -> Found:
+    """Read the expressions of a rule: what it matches, where it leads. Counters are passed over."""
+    parts: list[bytes] = []
+    leads_to, is_goto, has_match = "", False, False
+    for _, one in each_attribute(expressions):
+        expression = attributes(one)
+        name, data = expression.get(_NAME, b""), expression.get(_DATA, b"")
+        if name == _COUNTER:
+            continue
+        parts.append(one)
+        if name == _IMMEDIATE:
+            verdict = attributes(attributes(attributes(data).get(_IMMEDIATE_DATA, b"")).get(_VERDICT, b""))
+            code = int.from_bytes(verdict.get(_CODE, b""), signed=True)
+            leads_to = _word(verdict.get(_TARGET, b"")) if code in {_JUMP, _GOTO} else _VERDICTS.get(code, "")
+            is_goto = code == _GOTO
+        elif name != _COMPAT_TARGET:
+            has_match = True
+    return Found(b"".join(parts), leads_to, is_goto=is_goto, has_match=has_match)
+
+
+def _content(body: bytes) -> dict[int, bytes]:
+    return attributes(body[NETFILTER_HEADER_SIZE:])
+
+
+def _word(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="backslashreplace")
