@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from gatekeeper.firewall.looks import Found, Look, Place
+from gatekeeper.firewall.looks import Change, Found, Look, Place
 from gatekeeper.firewall.members import RETURN
 from gatekeeper.firewall.names import CHAIN_PREFIX, PASS
+
+_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58}
+_NOTHING = Found(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ class Expected:
     """And those behind everything else."""
     members: frozenset[Place] = frozenset()
     """Chains that have a rule for each grant, and what the text says at their end."""
-    contents: Mapping[Place, Sequence[bytes]] = field(default_factory=dict)
-    """What the kernel makes of our chains; empty until it was seen."""
+    seen: Mapping[Place, Sequence[Found]] = field(default_factory=dict)
+    """What the kernel makes of our chains, and of the jumps to them; empty until that was learned."""
 
     @property
     def tables(self) -> list[str]:
@@ -53,7 +57,7 @@ class Expected:
         return list(dict.fromkeys([*self.first, *self.last]))
 
     def differs(self, look: Look) -> str | None:
-        """Say in what a look differs from the text: by the number of rules, or a place. Contents cannot be told so."""
+        """Say in what a look differs from the text: by the number of rules, or a place. What rules say cannot be told so."""
         for place, lines in self.rules.items():
             there = len(self._compared(place, look.get(place, ())))
             if there != len(lines):
@@ -73,9 +77,7 @@ class Expected:
         """Write what mends these faults in one table and touches nothing else; ``None`` if that takes a closer look."""
         mine = [fault for fault in faults if fault.place[0] == table]
         chains = [fault.place for fault in mine if not fault.is_jump]
-        # one without rules may be gone without our seeing it
-        empty = [place for place, rules in self.rules.items() if not rules and place[0] == table]
-        lines = [f"*{table}", *(f":{chain} - [0:0]" for _, chain in (*chains, *empty))]
+        lines = [f"*{table}", *(f":{chain} - [0:0]" for _, chain in (*chains, *self._empty(table)))]
         for base in (fault.place for fault in mine if fault.is_jump):
             ours = [one for one in look.get(base, ()) if one.is_ours]
             if not all(one.is_plain_jump for one in ours):
@@ -86,9 +88,34 @@ class Expected:
         lines += [line for place in chains for line in self.rules[place]]
         return "\n".join([*lines, "COMMIT"]) + "\n"
 
-    def contents_of(self, look: Look) -> dict[Place, list[bytes]]:
-        """Take from a look what to compare later ones with."""
-        return {place: [one.content for one in self._compared(place, look.get(place, ()))] for place in self.rules}
+    def learned(self, look: Look) -> Self:
+        """Take a look as what later ones are compared with."""
+        seen = {place: self._compared(place, look.get(place, ())) for place in self.rules}
+        for base in self.bases:
+            there = look.get(base, ())
+            seen[base] = (*there[: len(self.first.get(base, ()))], *there[len(there) - len(self.last.get(base, ())) :])
+        return replace(self, seen=seen)
+
+    def change(self, faults: Sequence[Fault], look: Look, table: str) -> Change:
+        """Say what mends these faults in one table, in the kernel's own bytes (``seen`` has them)."""
+        mine = [fault for fault in faults if fault.place[0] == table]
+        bases = [fault.place for fault in mine if fault.is_jump]
+        chains = dict.fromkeys([fault.place for fault in mine if not fault.is_jump] + self._empty(table))
+        first: list[tuple[str, bytes]] = []
+        last: list[tuple[str, bytes]] = []
+        for base in bases:
+            number = len(self.first.get(base, ()))
+            first += [(base[1], one.whole) for one in reversed(self.seen[base][:number])]
+            last += [(base[1], one.whole) for one in self.seen[base][number:]]
+        gone = [(base[1], one.handle) for base in bases for one in look.get(base, ()) if one.is_ours]
+        return Change(table, {place[1]: self._bytes(place) for place in chains}, gone, first, last)
+
+    def _bytes(self, place: Place) -> list[tuple[bytes, int]]:
+        return [(one.whole, protocol(line)) for one, line in zip(self.seen[place], self.rules[place], strict=True)]
+
+    def _empty(self, table: str) -> list[Place]:
+        """Name the chains without rules: one may be gone without our seeing it."""
+        return [place for place, rules in self.rules.items() if not rules and place[0] == table]
 
     def _compared(self, place: Place, there: Sequence[Found]) -> Sequence[Found]:
         """Leave the rules of grants out."""
@@ -98,7 +125,7 @@ class Expected:
 
     def _is_right(self, place: Place, there: Sequence[Found]) -> bool:
         compared = self._compared(place, there)
-        if [one.content for one in compared] != self.contents.get(place):
+        if list(compared) != list(self.seen.get(place, (_NOTHING,))):
             return False
         return all(_is_of_a_grant(one) for one in there[: len(there) - len(compared)])
 
@@ -117,6 +144,12 @@ class Expected:
         is_there = there.issuperset((*self.first.get(base, ()), *self.last.get(base, ())))
         name = f"{base[0]} {base[1]} jump"
         return Fault(base, f"the place of the {name}" if is_there else name, is_jump=True)
+
+
+def protocol(line: str) -> int:
+    """Return the number of the protocol that a rule is for; 0: any."""
+    words = line.split()
+    return _PROTOCOLS[words[words.index("-p") + 1]] if "-p" in words else 0
 
 
 def _is_of_a_grant(rule: Found) -> bool:

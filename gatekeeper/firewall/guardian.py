@@ -3,9 +3,10 @@
 It needs no store and no lock that a hanging disk can hold. What it loads is closed but for what sets have; where
 members may have been lost, ``Repair.refill`` says so, and whoever hears of the repair puts them back.
 
-A repair is quick first: only what is amiss, one table after the other, by one process each (two at once would be
-slower: nf_tables takes back the one of two changes that loses the race, and that waits for all CPUs). If that does
-not give exactly what was there, the whole is loaded anew, as at the start.
+A repair is quick first: only what is amiss. In nf_tables it is put back in the kernel's own bytes, in one step; or else
+by iptables-restore, one table after the other (two at once would be slower: nf_tables takes back the one of two changes
+that loses the race, and that waits for all CPUs). If that does not give exactly what was there, the whole is loaded
+anew, as at the start.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply, expected, ruleset, sets, tools
@@ -28,6 +28,8 @@ from gatekeeper.settings import Rules
 
 _MANY, _WITHIN = 5, 10.0
 """So many repairs within so many seconds are a fight."""
+_AT_ONCE = 0.4
+"""Repairs within so many seconds count as one: a script may do several things."""
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 5.0)
 """Seconds that the next repairs wait in a fight."""
 _QUIET = 60.0
@@ -63,9 +65,11 @@ class Guardian(threading.Thread):
         self._is_stopping = threading.Event()
         self._last_good = time.monotonic()
         self._repairs: deque[float] = deque(maxlen=_MANY)
+        self._last_repair = 0.0
         self._pauses = 0
         self._failed: Repair | None = None
         self._failures = 0
+        self._indices: dict[str, int] = {}
         self.on_repair: Callable[[Repair], None] = _ignore
         self.on_failure: Callable[[BaseException], None] = _ignore
         self._learn()
@@ -105,9 +109,9 @@ class Guardian(threading.Thread):
         looks = self._watch.looks()
         if any(one.differs(looks[version]) for version, one in self._expected.items()):
             return False
-        self._expected = {
-            version: replace(one, contents=one.contents_of(looks[version])) for version, one in self._expected.items()
-        }
+        self._expected = {version: one.learned(looks[version]) for version, one in self._expected.items()}
+        self._watch.learn(next(iter(self._expected.values())).bases)
+        self._indices = self._set_indices()
         self._last_good = time.monotonic()
         return True
 
@@ -136,7 +140,9 @@ class Guardian(threading.Thread):
         now = time.monotonic()
         by = self._watch.doers() or running_firewalls()
         self._watch.noticed()
-        self._repairs.append(now)
+        if not self._repairs or now - self._repairs[-1] > _AT_ONCE:
+            self._repairs.append(now)
+        self._last_repair = now
         self._failed, self._failures = None, 0
         self._last_good = now
         begins = is_fight and self._pauses == 1
@@ -159,7 +165,7 @@ class Guardian(threading.Thread):
     def _is_fight(self) -> bool:
         """Tell whether somebody undoes our repairs; count how often we have waited for that."""
         now = time.monotonic()
-        if self._repairs and now - self._repairs[-1] > _QUIET:
+        if now - self._last_repair > _QUIET:
             self._repairs.clear()
             self._pauses = 0
         if self._pauses or (len(self._repairs) == _MANY and now - self._repairs[0] < _WITHIN):
@@ -204,6 +210,11 @@ class Guardian(threading.Thread):
 
     def _repair_quickly(self, looks: Mapping[int, Look], faults: Mapping[int, Sequence[Fault]]) -> bool:
         """Mend what is amiss and nothing else; say whether that could be done."""
+        try:
+            if self._put_back(looks, faults):
+                return True
+        except FirewallError:  # iptables may do better, or says what is wrong
+            looks = self._watch.looks()
         texts: list[tuple[int, str]] = []
         for table in self._tables:
             for version, its in faults.items():
@@ -218,6 +229,25 @@ class Guardian(threading.Thread):
         except FirewallError:  # the whole way may do better, or says what is wrong
             return False
         return True
+
+    def _put_back(self, looks: Mapping[int, Look], faults: Mapping[int, Sequence[Fault]]) -> bool:
+        """Put back the kernel's own bytes, where they still mean the same: rules know sets by numbers."""
+        if not all(one.seen for one in self._expected.values()) or self._set_indices() != self._indices:
+            return False
+        return self._watch.put_back(
+            [
+                (version, self._expected[version].change(its, looks[version], table))
+                for version, its in faults.items()
+                for table in self._tables
+                if any(fault.place[0] == table for fault in its)
+            ]
+        )
+
+    def _set_indices(self) -> dict[str, int]:
+        if self._sets is None:
+            return {}
+        ours = sets.names_of(self._rules)
+        return {name: index for name, index in self._sets.indices().items() if name in ours}
 
     def _repair_wholly(self) -> None:
         for version in self._expected:

@@ -25,12 +25,12 @@ from gatekeeper.networks import Source
 _SUBSYSTEM = 6 << 8
 _ADD, _DELETE = _SUBSYSTEM | 9, _SUBSYSTEM | 10
 _LIST = _SUBSYSTEM | 7
-_PROTOCOL, _SETNAME, _FLAGS, _DATA, _MEMBERS = 1, 2, 6, 7, 8
+_PROTOCOL, _SETNAME, _FLAGS, _DATA, _MEMBERS, _INDEX = 1, 2, 6, 7, 8, 11
 _IP, _CIDR, _TIMEOUT = 1, 3, 6  # inside _DATA
 _SIZE = 24  # inside _DATA of a header
 _ONLY_HEADERS = (1 << 2).to_bytes(4)  # IPSET_FLAG_LIST_HEADER
 _IPV4, _IPV6 = 1, 2  # inside _IP
-_PROTOCOL_VERSION = b"\6"
+_PROTOCOL_VERSION, _TELLS_INDICES = b"\6", b"\7"
 
 
 class Ipset:
@@ -53,12 +53,23 @@ class Ipset:
 
     def sizes(self) -> dict[str, int]:
         """Count the members of every set in this network namespace. None where there is no ipset in this kernel."""
-        body = netfilter_header(socket.AF_UNSPEC) + attribute(_PROTOCOL, _PROTOCOL_VERSION)
-        body += attribute(_FLAGS, _ONLY_HEADERS, network_order=True)
-        found: dict[str, int] = {}
-        for header in self._list(body):
-            size = attributes(header.get(_DATA, b"")).get(_SIZE, b"")
-            found[header[_SETNAME].rstrip(b"\0").decode(errors="replace")] = int.from_bytes(size)
+        return {name: size for name, (size, _) in self._headers().items()}
+
+    def indices(self) -> dict[str, int]:
+        """Return the numbers by which rules know the sets. Kernels before 4.20 do not tell."""
+        return {name: index for name, (_, index) in self._headers().items() if index is not None}
+
+    def _headers(self) -> dict[str, tuple[int, int | None]]:
+        family, flags = netfilter_header(socket.AF_UNSPEC), attribute(_FLAGS, _ONLY_HEADERS, network_order=True)
+        found: dict[str, tuple[int, int | None]] = {}
+        try:
+            headers = self._list(family + attribute(_PROTOCOL, _TELLS_INDICES) + flags)
+        except FirewallError:  # an older kernel
+            headers = self._list(family + attribute(_PROTOCOL, _PROTOCOL_VERSION) + flags)
+        for header in headers:
+            size = int.from_bytes(attributes(header.get(_DATA, b"")).get(_SIZE, b""))
+            index = int.from_bytes(header[_INDEX]) if _INDEX in header else None
+            found[header[_SETNAME].rstrip(b"\0").decode(errors="replace")] = (size, index)
         return found
 
     def members(self, name: str) -> dict[Source, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatekeeper.firewall.names import CHAIN_PREFIX
 
@@ -24,6 +24,11 @@ class Found:
     has_match: bool = False
     """Whether it is for some packets only."""
 
+    whole: bytes = field(default=b"", compare=False, repr=False)
+    """The bytes that the kernel names it with, for putting it back (nf_tables: its expressions)."""
+    handle: bytes = field(default=b"", compare=False, repr=False)
+    """What the kernel knows it by (nf_tables)."""
+
     @property
     def is_plain_jump(self) -> bool:
         """Whether every packet jumps, as ``-j CHAIN`` alone says."""
@@ -37,3 +42,18 @@ class Found:
 
 Look = Mapping[Place, Sequence[Found]]
 """The rules of some tables, of one IP version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to put back into one table, in the kernel's own bytes."""
+
+    table: str
+    chains: Mapping[str, Sequence[tuple[bytes, int]]]
+    """Chains, and all of their rules: expressions, and the protocol's number that they are for (0: any)."""
+    gone: Sequence[tuple[str, bytes]]
+    """Rules to delete: chain and handle."""
+    first: Sequence[tuple[str, bytes]]
+    """Rules to put in front: chain and expressions; the last of them will be the very first."""
+    last: Sequence[tuple[str, bytes]]
+    """Rules to put at the end."""

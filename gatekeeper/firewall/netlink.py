@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 from gatekeeper.errors import FirewallError
@@ -27,8 +27,10 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CODE = struct.Struct("=i")
 _NETFILTER_HEADER = struct.Struct("=BBH")
 NETFILTER_HEADER_SIZE = _NETFILTER_HEADER.size
+_BATCH_BEGIN, _BATCH_END = 16, 17
 _DUMP_TRIES = 4
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
+_SO_SNDBUFFORCE, _LARGEST_BATCH = 32, 1 << 22
 _NEWS_BUFFER, _READS_AT_ONCE = 1 << 20, 1000
 _RECEIVE = 1 << 18
 _PATIENCE = 5.0
@@ -92,6 +94,28 @@ class Netlink:
                 break
         return answers
 
+    def batch(self, subsystem: int, requests: Sequence[tuple[int, int, bytes]]) -> None:
+        """Have several things (type, flags, body) done in one step, or none of them (NFNL_MSG_BATCH_BEGIN and _END).
+
+        Raises:
+            FirewallError: the kernel refused one of them; ``errno`` says why.
+        """
+        marker = _NETFILTER_HEADER.pack(0, 0, socket.htons(subsystem))
+        last = len(requests) - 1
+        serial = next(self._serial) & 0xFFFF_FFFF
+        whole = [message(_BATCH_BEGIN, marker, serial=serial)]
+        for number, (kind, flags, body) in enumerate(requests):
+            asked = flags | REQUEST | (ACK if number == last else 0)
+            whole.append(message(kind, body, flags=asked, serial=serial))
+        whole.append(message(_BATCH_END, marker, serial=serial))
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _LARGEST_BATCH)
+        try:
+            self._send(b"".join(_padded(one) for one in whole), serial)
+        except OSError as error:
+            words = os.strerror(error.errno) if error.errno else str(error)
+            raise FirewallError(f"netlink: {words}", errno=error.errno) from error
+
     def _exchange(self, kind: int, flags: int, body: bytes) -> tuple[list[bytes], bool]:
         try:
             return self._converse(kind, flags, body)
@@ -101,7 +125,10 @@ class Netlink:
 
     def _converse(self, kind: int, flags: int, body: bytes) -> tuple[list[bytes], bool]:
         serial = next(self._serial) & 0xFFFF_FFFF
-        self._socket.send(message(kind, body, flags=flags, serial=serial))
+        return self._send(message(kind, body, flags=flags, serial=serial), serial)
+
+    def _send(self, request: bytes, serial: int) -> tuple[list[bytes], bool]:
+        self._socket.send(request)
         answers: list[bytes] = []
         was_interrupted = False
         while True:
@@ -170,6 +197,10 @@ def _messages(received: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 def message(kind: int, body: bytes, *, flags: int = REQUEST, serial: int = 0) -> bytes:
     """Write one message."""
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, serial, 0) + body
+
+
+def _padded(one: bytes) -> bytes:
+    return one + bytes(-len(one) % 4)
 
 
 def netfilter_header(family: int) -> bytes:

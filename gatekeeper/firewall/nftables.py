@@ -1,17 +1,19 @@
-"""Reads rules that iptables-nft has put into nf_tables, over netlink, and hears who changes them.
+"""Reads rules that iptables-nft has put into nf_tables, over netlink, hears who changes them, and puts them back.
 
-Source: linux/netfilter/nf_tables.h. Reads only: what is written is written by iptables, whose rules these are.
+Source: linux/netfilter/nf_tables.h. It writes no rules of its own: what it puts back are the very bytes that the kernel
+named the rules with, when iptables had loaded them. That takes a millisecond and cannot lose a race, where iptables
+itself takes three, and thirty when another tool changes something at the same moment.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall.looks import Found, Look, Place
+from gatekeeper.firewall.looks import Change, Found, Look, Place
 from gatekeeper.firewall.netlink import (
     NETFILTER,
     NETFILTER_HEADER_SIZE,
@@ -20,6 +22,7 @@ from gatekeeper.firewall.netlink import (
     attribute,
     attributes,
     each_attribute,
+    nested,
     netfilter_header,
 )
 
@@ -27,8 +30,12 @@ FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SUBSYSTEM = 10 << 8
 _GROUP = 7  # NFNLGRP_NFTABLES
 _GET_RULE, _NEW_GENERATION, _GET_GENERATION = _SUBSYSTEM | 7, _SUBSYSTEM | 15, _SUBSYSTEM | 16
+_NEW_TABLE, _NEW_CHAIN, _GET_CHAIN = _SUBSYSTEM | 0, _SUBSYSTEM | 3, _SUBSYSTEM | 4
+_NEW_RULE, _DELETE_RULE = _SUBSYSTEM | 6, _SUBSYSTEM | 8
+_CREATE, _APPEND = 0x400, 0x800
+_CHAIN_NAME, _HOOK, _TYPE = 3, 4, 7  # of a chain
 _TABLE = 1  # in what is told of tables, chains, rules and sets alike
-_CHAIN, _EXPRESSIONS = 2, 4  # of a rule
+_CHAIN, _HANDLE, _EXPRESSIONS, _COMPAT = 2, 3, 4, 5  # of a rule
 _NAME, _DATA = 1, 2  # of an expression
 _IMMEDIATE_DATA, _VERDICT, _CODE, _TARGET = 2, 2, 1, 2
 _GENERATION_ID, _PID, _PROGRAM = 1, 2, 3
@@ -80,15 +87,40 @@ class Nftables:
                 return found
         raise FirewallError("nf_tables: others change the rules faster than they can be read")
 
+    def bases(self, places: Iterable[Place], version: int) -> dict[Place, bytes]:
+        """Read what makes these base chains: their types and hooks.
+
+        Raises:
+            FirewallError: the kernel refused.
+        """
+        wanted = set(places)
+        found: dict[Place, bytes] = {}
+        for answer in self._netlink.dump(_GET_CHAIN, netfilter_header(FAMILY[version])):
+            chain = _content(answer)
+            place = (_word(chain.get(_TABLE, b"")), _word(chain.get(_CHAIN_NAME, b"")))
+            if place in wanted and _HOOK in chain:
+                found[place] = nested(_HOOK, chain[_HOOK]) + attribute(_TYPE, chain.get(_TYPE, b""))
+        return found
+
+    def put_back(self, changes: Sequence[tuple[int, Change]], bases: Mapping[int, Mapping[Place, bytes]]) -> None:
+        """Make changes, each for an IP version, in one step, or none of them. Base chains that are gone are made.
+
+        Raises:
+            FirewallError: the kernel refused one of them.
+        """
+        requests = [one for version, change in changes for one in _requests(version, change, bases[version])]
+        self._netlink.batch(_SUBSYSTEM >> 8, requests)
+
     def _look(self, tables: Sequence[str], version: int) -> Look:
         found: dict[Place, list[Found]] = {}
         for table in tables:
-            body = netfilter_header(FAMILY[version]) + attribute(_TABLE, table.encode() + b"\0")
+            body = netfilter_header(FAMILY[version]) + _named(_TABLE, table)
             for answer in self._dump(body):
                 rule = _content(answer)
                 if _word(rule.get(_TABLE, b"")) == table:
                     place = (table, _word(rule.get(_CHAIN, b"")))
-                    found.setdefault(place, []).append(read_rule(rule.get(_EXPRESSIONS, b"")))
+                    read = read_rule(rule.get(_EXPRESSIONS, b""))
+                    found.setdefault(place, []).append(replace(read, handle=rule.get(_HANDLE, b"")))
         return found
 
     def _dump(self, body: bytes) -> list[bytes]:
@@ -144,6 +176,37 @@ class RuleNews:
         return self.fileno() in ready
 
 
+def _requests(version: int, change: Change, bases: Mapping[Place, bytes]) -> Iterator[tuple[int, int, bytes]]:
+    begin = netfilter_header(FAMILY[version]) + _named(_TABLE, change.table)
+
+    def rule(chain: str, expressions: bytes, protocol: int, *, flags: int) -> tuple[int, int, bytes]:
+        compat = nested(_COMPAT, attribute(1, protocol.to_bytes(4)), attribute(2, bytes(4))) if protocol else b""
+        body = begin + _named(_CHAIN, chain) + nested(_EXPRESSIONS, expressions) + compat
+        return _NEW_RULE, _CREATE | flags, body
+
+    yield _NEW_TABLE, _CREATE, begin
+    for (table, chain), made in bases.items():
+        if table == change.table:
+            yield _NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain) + made
+    for chain in change.chains:
+        yield _NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain)
+    for chain in change.chains:
+        yield _DELETE_RULE, 0, begin + _named(_CHAIN, chain)
+    for chain, handle in change.gone:
+        yield _DELETE_RULE, 0, begin + _named(_CHAIN, chain) + attribute(_HANDLE, handle)
+    for chain, expressions in change.first:
+        yield rule(chain, expressions, 0, flags=0)
+    for chain, expressions in change.last:
+        yield rule(chain, expressions, 0, flags=_APPEND)
+    for chain, rules in change.chains.items():
+        for expressions, protocol in rules:
+            yield rule(chain, expressions, protocol, flags=_APPEND)
+
+
+def _named(kind: int, name: str) -> bytes:
+    return attribute(kind, name.encode() + b"\0")
+
+
 _FAMILIES = {bytes([family]) for family in FAMILY.values()}
 
 
@@ -164,7 +227,7 @@ def read_rule(expressions: bytes) -> Found:
             is_goto = code == _GOTO
         elif name != _COMPAT_TARGET:
             has_match = True
-    return Found(b"".join(parts), leads_to, is_goto=is_goto, has_match=has_match)
+    return Found(b"".join(parts), leads_to, is_goto=is_goto, has_match=has_match, whole=expressions)
 
 
 def _content(body: bytes) -> dict[int, bytes]:
