@@ -57,7 +57,7 @@ class Expected:
         return list(dict.fromkeys([*self.first, *self.last]))
 
     def differs(self, look: Look) -> str | None:
-        """Say in what a look differs from the text: by the number of rules, or a place. What rules say cannot be told so."""
+        """Say in what a look differs from the text: by numbers of rules, and places; not by what they say."""
         for place, lines in self.rules.items():
             there = len(self._compared(place, look.get(place, ())))
             if there != len(lines):

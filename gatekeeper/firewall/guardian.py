@@ -232,7 +232,11 @@ class Guardian(threading.Thread):
 
     def _put_back(self, looks: Mapping[int, Look], faults: Mapping[int, Sequence[Fault]]) -> bool:
         """Put back the kernel's own bytes, where they still mean the same: rules know sets by numbers."""
-        if not all(one.seen for one in self._expected.values()) or self._set_indices() != self._indices:
+        if not all(one.seen for one in self._expected.values()):
+            return False
+        if self._sets is not None and (
+            self._set_indices() != self._indices or self._indices.keys() != sets.names_of(self._rules)
+        ):
             return False
         return self._watch.put_back(
             [

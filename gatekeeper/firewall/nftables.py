@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatekeeper.errors import FirewallError
@@ -176,31 +176,29 @@ class RuleNews:
         return self.fileno() in ready
 
 
-def _requests(version: int, change: Change, bases: Mapping[Place, bytes]) -> Iterator[tuple[int, int, bytes]]:
+def _requests(version: int, change: Change, bases: Mapping[Place, bytes]) -> list[tuple[int, int, bytes]]:
     begin = netfilter_header(FAMILY[version]) + _named(_TABLE, change.table)
+    made = [(chain, by) for (table, chain), by in bases.items() if table == change.table]
+    return [
+        (_NEW_TABLE, _CREATE, begin),
+        *((_NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain) + by) for chain, by in made),
+        *((_NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain)) for chain in change.chains),
+        *((_DELETE_RULE, 0, begin + _named(_CHAIN, chain)) for chain in change.chains),
+        *((_DELETE_RULE, 0, begin + _named(_CHAIN, chain) + attribute(_HANDLE, one)) for chain, one in change.gone),
+        *((_NEW_RULE, _CREATE, begin + _rule(chain, what)) for chain, what in change.first),
+        *((_NEW_RULE, _CREATE | _APPEND, begin + _rule(chain, what)) for chain, what in change.last),
+        *(
+            (_NEW_RULE, _CREATE | _APPEND, begin + _rule(chain, what, protocol))
+            for chain, rules in change.chains.items()
+            for what, protocol in rules
+        ),
+    ]
 
-    def rule(chain: str, expressions: bytes, protocol: int, *, flags: int) -> tuple[int, int, bytes]:
-        compat = nested(_COMPAT, attribute(1, protocol.to_bytes(4)), attribute(2, bytes(4))) if protocol else b""
-        body = begin + _named(_CHAIN, chain) + nested(_EXPRESSIONS, expressions) + compat
-        return _NEW_RULE, _CREATE | flags, body
 
-    yield _NEW_TABLE, _CREATE, begin
-    for (table, chain), made in bases.items():
-        if table == change.table:
-            yield _NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain) + made
-    for chain in change.chains:
-        yield _NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain)
-    for chain in change.chains:
-        yield _DELETE_RULE, 0, begin + _named(_CHAIN, chain)
-    for chain, handle in change.gone:
-        yield _DELETE_RULE, 0, begin + _named(_CHAIN, chain) + attribute(_HANDLE, handle)
-    for chain, expressions in change.first:
-        yield rule(chain, expressions, 0, flags=0)
-    for chain, expressions in change.last:
-        yield rule(chain, expressions, 0, flags=_APPEND)
-    for chain, rules in change.chains.items():
-        for expressions, protocol in rules:
-            yield rule(chain, expressions, protocol, flags=_APPEND)
+def _rule(chain: str, expressions: bytes, protocol: int = 0) -> bytes:
+    """Write a rule. Matches of iptables' own want to hear what protocol it is for (NFTA_RULE_COMPAT)."""
+    compat = nested(_COMPAT, attribute(1, protocol.to_bytes(4)), attribute(2, bytes(4))) if protocol else b""
+    return _named(_CHAIN, chain) + nested(_EXPRESSIONS, expressions) + compat
 
 
 def _named(kind: int, name: str) -> bytes:

@@ -101,11 +101,12 @@ class Told:
         doers = self._news.read()
         if doers is None:
             return True
-        others = [one for one in doers if one.name not in ignored]
+        me = threading.get_native_id()  # the kernel names threads
+        others = [one for one in doers if one.name not in ignored and one.pid != me]
         if others and self._noticed is None:
             self._noticed = time.monotonic()
         self._doers |= {one.pid: _described(one) for one in others}
-        return bool(doers)
+        return bool(others)
 
     def looks(self) -> dict[int, Look]:
         """Look at the rules."""
