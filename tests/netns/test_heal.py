@@ -76,34 +76,31 @@ def probed(site: Site, fault: Fault, variant: str) -> tuple[float, float, Sequen
 def test_what_others_do_to_the_rules_is_undone_before_it_matters(site: Site, variant: str, backend: str) -> None:
     """Granted streams go on meanwhile."""
     site.write_rules(f"{RULES}firewall: {{backend: {backend}, variant: {variant}}}\n")
-    for faults in ((wipe_filter, wipe, insert_accept), (restore_old, flush_ruleset)):
-        running = site.run()
-        for version in (4, 6):
-            site.knock(b"open_sesame", version)
-        with site.stream(4) as four, site.stream(6) as six:
-            for fault in faults:
-                if (fault, variant) == (flush_ruleset, "legacy"):
-                    continue
-                repairs = running.log.count(" repaired ")
-                began, ended, probes = probed(site, fault, variant)
-                for probe in probes:
-                    assert probe.rate > 500, "the stranger was not quick enough"
-                    assert probe.after(ended + BOUND[variant]) == [], fault.__name__
-                    assert fault is not wipe_filter or probe.connects == (), "nothing but the mangle table matters"
-                report(fault, variant, backend, [ended - began, *(one.last and one.last - began for one in probes)])
-                assert (running.log.count(" repaired ") > repairs) is (fault is not wipe_filter), fault.__name__
-            for stream in (four, six):
-                stream.recv(100)
-                stream.sendall(b"on")
-                assert stream.recv(100) == b"on"
-        for version in (4, 6):
-            assert site.connect(version) == "open", "grants outlive a repair"
-            assert site.stranger_connects(version) == "silent"
-        words = "all that is ours in mangle (IPv4)"
-        assert words in running.log
-        assert variant == "legacy" or re.search(r'by="?[^"]*iptables-nft[^ ]* \(process \d+', running.log)
-        assert "repair-failed" not in running.log
-        assert running.stop() == 0
+    running = site.run()
+    for version in (4, 6):
+        site.knock(b"open_sesame", version)
+    faults = [wipe_filter, wipe, restore_old, insert_accept, *([flush_ruleset] if variant == "nft" else [])]
+    with site.stream(4) as four, site.stream(6) as six:
+        for fault in faults:
+            repairs = running.log.count(" repaired ")
+            began, ended, probes = probed(site, fault, variant)
+            report(fault, variant, backend, [ended - began, *(one.last and one.last - began for one in probes)])
+            for probe in probes:
+                assert probe.rate > 500, "the stranger was not quick enough"
+                assert probe.after(ended + BOUND[variant]) == [], fault.__name__
+                assert fault is not wipe_filter or probe.connects == (), "nothing but the mangle table matters"
+            assert (running.log.count(" repaired ") > repairs) is (fault is not wipe_filter), fault.__name__
+        for stream in (four, six):
+            stream.recv(100)
+            stream.sendall(b"on")
+            assert stream.recv(100) == b"on"
+    for version in (4, 6):
+        assert site.connect(version) == "open", "grants outlive a repair"
+        assert site.stranger_connects(version) == "silent"
+    assert "all that is ours in mangle (IPv4)" in running.log
+    assert variant == "legacy" or re.search(r'by="?[^"]*iptables-nft[^ ]* \(process \d+', running.log)
+    assert "repair-failed" not in running.log
+    assert running.stop() == 0
 
 
 def report(fault: Fault, variant: str, backend: str, seconds: Sequence[float | None]) -> None:
@@ -144,53 +141,68 @@ def rules_in(site: Site, variant: str) -> list[str]:
 
 
 @pytest.mark.parametrize("backend", ["ipset", "rules"])
-def test_members_are_who_was_granted_whoever_changes_them(site: Site, version: int, backend: str) -> None:
+def test_members_are_who_was_granted_whoever_changes_them(site: Site, backend: str) -> None:
     """A set or chain that was emptied is filled again, and whom nobody granted anything is taken out."""
-    always = {4: "198.18.9.0/24", 6: "2001:db8:cc::900/120"}[version]
-    text = RULES.replace("max_ttl: 2h", f"max_ttl: 2h, always: ['{always}']")
+    text = RULES.replace("max_ttl: 2h", f"max_ttl: 2h, always: ['{ALWAYS[4]}', '{ALWAYS[6]}']")
     site.write_rules(f"{text}firewall: {{backend: {backend}}}\n")
     running = site.run()
-    site.knock(b"open_sesame", version)
-    wait_until(lambda: site.connect(version) == "open")
-    stray = STRANGER[version]
+    for version in (4, 6):
+        site.knock(b"open_sesame", version)
+        wait_until(lambda version=version: site.connect(version) == "open")  # type: ignore[misc]
+        change_members(site, backend, version)
+    for version in (4, 6):
+        lines = [
+            f"was=shut-out source={CLIENT[version]} service=ssh",
+            f"was=stray source={STRANGER[version]} service=web",
+            *([f"was=wrong set=gatekeeper-a{version}-ssh"] if backend == "ipset" else []),
+        ]
+        wait_until(lambda lines=lines: all(line in running.log for line in lines))  # type: ignore[misc]
+        assert site.connect(version) == "open"
+        assert site.stranger_connects(version, WEB) == "silent"
+        if backend == "ipset":
+            assert site.members("ssh", version) == [CLIENT[version]]
+            assert site.members("web", version) == []
+            assert ALWAYS[version] in site.shell("ipset", "save", f"gatekeeper-a{version}-ssh")
+    seen = len(running.lines)
+    time.sleep(1.3)
+    assert running.lines[seen:] == [], "what is in order is not mended again"
+
+
+ALWAYS = {4: "198.18.9.0/24", 6: "2001:db8:cc::900/120"}
+
+
+def change_members(site: Site, backend: str, version: int) -> None:
+    """Take whom was granted something out, and let a stranger in."""
     if backend == "ipset":
         for name in (f"gatekeeper-{version}-ssh", f"gatekeeper-a{version}-ssh"):
             site.shell("ipset", "flush", name)
-        site.shell("ipset", "add", f"gatekeeper-{version}-web", stray)
-        wait_until(lambda: f"was=wrong set=gatekeeper-a{version}-ssh" in running.log)
-    else:
-        iptables = [PREFIX[version], "-t", "mangle"]
-        site.shell(*iptables, "-D", "GKEEPER-SRC-ssh", "1")
-        for chain, flag, end in (("SRC", "-s", ["-g", "GKEEPER-PASS"]), ("DST", "-d", ["-j", "RETURN"])):
-            site.shell(*iptables, "-I", f"GKEEPER-{chain}-web", flag, stray, *end)
-    wait_until(lambda: f"was=shut-out source={CLIENT[version]} service=ssh" in running.log)
-    wait_until(lambda: f"was=stray source={stray} service=web" in running.log)
-    assert site.connect(version) == "open"
-    assert site.stranger_connects(version, WEB) == "silent"
-    if backend == "ipset":
-        assert site.members("ssh", version) == [CLIENT[version]]
-        assert site.members("web", version) == []
-        assert always in site.shell("ipset", "save", f"gatekeeper-a{version}-ssh")
-    lines = len(running.lines)
-    time.sleep(1.3)
-    assert running.lines[lines:] == [], "what is in order is not mended again"
+        site.shell("ipset", "add", f"gatekeeper-{version}-web", STRANGER[version])
+        return
+    iptables = [PREFIX[version], "-t", "mangle"]
+    site.shell(*iptables, "-D", "GKEEPER-SRC-ssh", "1")
+    for chain, flag, end in (("SRC", "-s", ["-g", "GKEEPER-PASS"]), ("DST", "-d", ["-j", "RETURN"])):
+        site.shell(*iptables, "-I", f"GKEEPER-{chain}-web", flag, STRANGER[version], *end)
 
 
-def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site: Site, version: int) -> None:
+def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site: Site) -> None:
     """A rule knows its set by a number, which may be another's afterwards."""
     running = site.run()
-    site.knock(b"open_sesame", version)
-    wait_until(lambda: site.connect(version) == "open")
+    for version in (4, 6):
+        site.knock(b"open_sesame", version)
+        wait_until(lambda version=version: site.connect(version) == "open")  # type: ignore[misc]
     running.process.send_signal(signal.SIGSTOP)  # or it would be quicker than we are
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
         site.shell("ipset", "destroy", name)
     site.shell("ipset", "create", "somebody-elses", "hash:ip")
-    site.shell("ipset", "create", f"gatekeeper-{version}-web", "hash:net", "timeout", "0", *family(version))
+    for version in (6, 4):
+        site.shell("ipset", "create", f"gatekeeper-{version}-web", "hash:net", "timeout", "0", *family(version))
     running.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: site.connect(version, timeout=0.3) == "open")
-    assert site.connect(version, port=WEB, timeout=0.3) == "silent"
-    assert site.stranger_connects(version) == "silent"
+    wait_until(lambda: " repaired " in running.log)
+    for version in (4, 6):
+        wait_until(lambda version=version: site.connect(version, timeout=0.3) == "open")  # type: ignore[misc]
+        assert site.connect(version, port=WEB, timeout=0.3) == "silent"
+        assert site.stranger_connects(version) == "silent"
     assert "repair-failed" not in running.log
 
 
