@@ -68,10 +68,10 @@ def test_foreign_rules_may_stand_where_they_do_not_come_between(mode: Mode, orde
     assert (found == []) is is_right
 
 
-@pytest.mark.parametrize("change", [{"has_match": True}, {"is_goto": True}])
-def test_a_jump_that_is_not_for_every_packet_is_none(change: dict[str, bool]) -> None:
+@pytest.mark.parametrize("has_match", [True, False])
+def test_a_jump_that_is_not_for_every_packet_is_none(*, has_match: bool) -> None:
     one, look = made()
-    jump = Found(b"-s 192.0.2.1 -j GKEEPER-IN", IN, **change)
+    jump = Found(b"-s 192.0.2.1 -j GKEEPER-IN", IN, has_match=has_match, is_goto=not has_match)
     learned, now = one.learned(look), {**look, INPUT: [jump, look[INPUT][1]]}
     assert faults(learned, now) == ["mangle INPUT jump"]
     assert learned.repair_text(learned.faults(now), now, "mangle") is None, "it cannot be named in iptables' words"
