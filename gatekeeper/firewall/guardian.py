@@ -73,6 +73,7 @@ class Guardian(threading.Thread):
         self._pauses = 0
         self._failed: Repair | None = None
         self._failures = 0
+        self._owes_refill = False
         self._indices: dict[str, int] = {}
         self.on_repair: Callable[[Repair], None] = _ignore
         self.on_failure: Callable[[BaseException], None] = _ignore
@@ -137,10 +138,13 @@ class Guardian(threading.Thread):
             if self._is_stopping.is_set():
                 return 0.0
             looks = self._watch.looks()
-            faults = self._faults(looks) or faults
+            faults = self._faults(looks)
+            if not faults:
+                self._is_in_order()
+                return 0.0
         amiss = self._in_words(faults)
         try:
-            refill = self._repair(looks, faults)
+            self._repair(looks, faults)
         except FirewallError as error:
             return self._fail(amiss, began, error)
         now = time.monotonic()
@@ -152,6 +156,7 @@ class Guardian(threading.Thread):
         self._failed, self._failures = None, 0
         self._last_good = now
         begins = is_fight and self._pauses == 1
+        refill, self._owes_refill = self._owes_refill, False
         self.on_repair(Repair(amiss, now - began, now - since, tuple(by), refill=refill, fight=begins))
         return 0.0
 
@@ -194,22 +199,20 @@ class Guardian(threading.Thread):
 
     # -- repairing
 
-    def _repair(self, looks: Mapping[int, Look], faults: Mapping[int, Sequence[Fault]]) -> bool:
-        """Make it what it should be; return whether members may have been lost."""
-        refill = self._make_sets()
-        for _ in range(_QUICK_TRIES):
-            refill = refill or self._has_lost_members(faults)
+    def _repair(self, looks: Mapping[int, Look], faults: Mapping[int, Sequence[Fault]]) -> None:
+        """Make it what it should be, and note whether members may have been lost, also if it fails half-way."""
+        for _ in range(_QUICK_TRIES):  # while one thing is mended, another may be broken
+            self._owes_refill = self._make_sets() or self._has_lost_members(faults) or self._owes_refill
             if not self._repair_quickly(looks, faults):
                 break
             looks, before = self._watch.looks(), faults
             faults = self._faults(looks)
             if not faults:
-                return refill
+                return
             if faults == before:
                 break
-            refill = self._make_sets() or refill  # while that was mended, something else was broken
+        self._owes_refill = True
         self._repair_wholly()
-        return True
 
     def _has_lost_members(self, faults: Mapping[int, Sequence[Fault]]) -> bool:
         return any(fault.place in self._expected[version].members for version, its in faults.items() for fault in its)
