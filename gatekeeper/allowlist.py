@@ -7,7 +7,8 @@ thousand: one dictionary access for each prefix length in use.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
 from gatekeeper.model import Grant, Revoke
@@ -23,6 +24,7 @@ class Allowlist:
         self._grants: dict[_Key, Grant] = {}
         self._deadlines: dict[tuple[str, int, int, int], dict[str, float]] = {}
         self._lengths: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._sizes: Counter[tuple[str, int]] = Counter()
         self._expiries: list[tuple[float, int, _Key]] = []
         self._serial = 0  # breaks ties in the heap: sources of two IP versions do not compare
         for grant in grants:
@@ -57,8 +59,10 @@ class Allowlist:
         key = _key(grant)
         self._grants[key] = grant
         deadline = inf if grant.expires_at is None else grant.expires_at
-        self._deadlines.setdefault(_network_key(grant), {})[grant.client] = deadline
         family = (grant.service, grant.source.version)
+        clients = self._deadlines.setdefault(_network_key(grant), {})
+        self._sizes[family] += not clients
+        clients[grant.client] = deadline
         lengths = self._lengths.get(family, ())
         if grant.source.prefixlen not in lengths:
             self._lengths[family] = (*lengths, grant.source.prefixlen)
@@ -75,12 +79,18 @@ class Allowlist:
         del clients[grant.client]
         if not clients:
             del self._deadlines[network]
+            self._sizes[grant.service, grant.source.version] -= 1
 
     def replace(self, grants: Iterable[Grant]) -> None:
         """Hold these grants and no others."""
         fresh = Allowlist(grants)
         self._grants, self._deadlines = fresh._grants, fresh._deadlines
+        self._sizes = fresh._sizes
         self._lengths, self._expiries, self._serial = fresh._lengths, fresh._expiries, fresh._serial
+
+    def sizes(self) -> Mapping[tuple[str, int], int]:
+        """Count the sources that have a grant, by service and IP version; those whose end is due are among them."""
+        return self._sizes
 
     def covers(self, packed: bytes, service: str, *, now: float) -> bool:
         """Whether an address (4 or 16 bytes) has a live grant for a service."""

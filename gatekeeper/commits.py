@@ -48,6 +48,7 @@ class Commits:
         self._pressure = Pressure()
         self._looked = self._rebuilt = time.monotonic()
         self._expire_after = 0.0
+        self._must_refill = False
         self.on_clock_step: Callable[[], None] = lambda: None
         """Called when the wall clock was set, and the grants follow it."""
 
@@ -77,11 +78,9 @@ class Commits:
             observe.event("not-stored", {"source": source, "note": words}, level=logging.ERROR)
 
     def refill(self) -> None:
-        """Put all grants into the kernel anew, for it has lost some."""
-        try:
-            self._enforcer.restore(now=self._clock.now())
-        except GatekeeperError as error:
-            self._observer.changed("refilled", Outcome(error=error.message), now=self._clock.now())
+        """Have all grants put into the kernel anew, at the next turn and until it works: it may have lost some."""
+        self._must_refill = True
+        self._looked = 0.0
 
     def _follow_clock(self) -> None:
         step = self._clock.step()
@@ -138,9 +137,10 @@ class Commits:
             elsewhere = self._enforcer.catch_up(now=now)
             self._observer.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
             self._observer.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
-            if self._looked - self._rebuilt > _REBUILD:
-                self._rebuilt = self._looked
-                self._enforcer.restore(now=self._clock.now())
+            if self._must_refill or self._looked - self._rebuilt > _REBUILD:
+                self._enforcer.restore(now=now)
+                self._must_refill, self._rebuilt = False, self._looked
+            self._observer.mended(self._enforcer.mend(now=now))
             self._keep_counts()
         except GatekeeperError as error:
             self._observer.changed("store", Outcome(error=error.message), now=self._clock.now())

@@ -49,6 +49,18 @@ class NoFirewall:
         """Let nobody in."""
         return []
 
+    def sizes(self, services: Iterable[str]) -> dict[tuple[str, int], int]:  # noqa: ARG002
+        """Have nothing to count."""
+        return {}
+
+    def timeouts(self, service: str) -> dict[Source, int | None]:  # noqa: ARG002
+        """Let nobody in."""
+        return {}
+
+    def mend_networks(self, rules: Rules) -> list[str]:  # noqa: ARG002
+        """Do nothing."""
+        return []
+
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:  # noqa: ARG002
         """Cut nothing."""
         return 0

@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
-from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, Reading, Revoke
+from gatekeeper.mending import Mender
+from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Mended, Outcome, Reading, Revoke
 from gatekeeper.networks import Address, Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
@@ -71,6 +72,7 @@ class Enforcer:
         """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
         self._counted: set[Revoke] = set()
         self.allowlist, self.replays = memory or (Allowlist(), ReplayMemory(skew=rules.skew))
+        self._mender = Mender(rules, backend, self.allowlist)
 
     def restore(self, *, now: float) -> Outcome:
         """Make the kernel what the store says, in one step a service.
@@ -163,6 +165,7 @@ class Enforcer:
             if not outcome.ended:  # whatever has expired here is not in the store any more
                 for grant in [one for one in self.allowlist if not one.is_live(now)]:
                     self.allowlist.end(grant)
+            self._mender.note_ended(outcome.ended, now)
             errors = self._project(outcome, now)
             cut = self._try_cut(outcome.ended, now, errors, by_time=True)
             return replace(outcome, cut=cut, error="; ".join(errors) or None)
@@ -199,6 +202,19 @@ class Enforcer:
             self.carry_out([], now=now)
         with self._lock():
             return self._catch_up(now)
+
+    def mend(self, *, now: float) -> Mended:
+        """Make the kernel let in whom the live grants say, if somebody else has changed that."""
+        suspects = self._mender.suspects(now=now)
+        networks = self._mender.mend_networks()
+        if not suspects:
+            return networks
+        with self._lock():  # nobody else is between store and kernel now
+            self._is_behind = self._store.changed_by_others() or self._is_behind
+            if self._is_behind:  # another process has changed both
+                return networks
+            mended = self._mender.mend(self._mender.suspects(now=now), now=now)
+        return replace(mended, networks=networks.networks, error=mended.error or networks.error)
 
     def _catch_up(self, now: float) -> Outcome:
         self._is_behind = self._store.changed_by_others() or self._is_behind

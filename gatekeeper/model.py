@@ -211,3 +211,35 @@ class Floor:
     floor: int
     closed: int = 0
     spent: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What was amiss in the kernel's ruleset, and what became of it. Durations here are seconds (float)."""
+
+    missing: tuple[str, ...]
+    took: float
+    """From when it was noticed until all was in order."""
+    exposed: float
+    """For how long it was so at most: since the kernel told, or since all was last seen in order."""
+    by: tuple[str, ...] = ()
+    """Who did it, where the kernel tells; else which programs that change firewalls run here."""
+    refill: bool = False
+    """Whether members may have been lost."""
+    error: str | None = None
+    """Why it could not be repaired; it is tried again."""
+    fight: bool = False
+    """Whether repairs wait a little from now on, for somebody undoes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What the kernel let in, and should not have; and the other way round."""
+
+    put: tuple[tuple[str, Source], ...] = ()
+    """Services and granted sources that were shut out, or would have been in for another time."""
+    removed: tuple[tuple[str, Source], ...] = ()
+    """Those that were let in, and nobody was granted."""
+    networks: tuple[str, ...] = ()
+    """Sets of ``always`` and ``never`` networks that were not what the rules say."""
+    error: str | None = None

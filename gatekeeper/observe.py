@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import ClassVar
 
-from gatekeeper.model import Decision, Grant, Outcome, Reason, Revoke
+from gatekeeper.model import Decision, Grant, Mended, Outcome, Reason, Repair, Revoke
 from gatekeeper.networks import show_source
 from gatekeeper.packet import ECHOES, UDP, Header, triage
 from gatekeeper.problems import Problem
@@ -127,6 +127,38 @@ class Observer:
             event(f"{self._would}cut", {"connections": outcome.cut})
         if outcome.error is not None:
             event("not-applied", {"error": outcome.error}, level=logging.ERROR)
+
+    def repaired(self, repair: Repair) -> None:
+        """Log what others did to the ruleset, and what became of it."""
+        words: dict[str, object] = {"missing": ", ".join(repair.missing)}
+        if repair.error is not None:
+            self._counts["repair-failed"] += 1
+            event("repair-failed", words | {"error": repair.error, "note": "tried again"}, level=logging.ERROR)
+            return
+        self._counts["repaired"] += 1
+        who = ", ".join(repair.by) or "unknown"
+        words |= {"exposed": f"{repair.exposed * 1000:.0f}ms", "took": f"{repair.took * 1000:.0f}ms", "by": who}
+        event("repaired", words, level=logging.WARNING)
+        if repair.fight:
+            note = "somebody undoes each repair, so they wait now, at most 5s; have it leave GKEEPER-* and mangle alone"
+            event("fighting", {"with": who, "note": note}, level=logging.ERROR)
+
+    def mended(self, mended: Mended) -> None:
+        """Log whom others had shut out or let in."""
+        number = len(mended.put) + len(mended.removed) + len(mended.networks)
+        if number:
+            self._counts["mended"] += number
+        for name, members in (("shut-out", mended.put), ("stray", mended.removed)):
+            if len(members) > _GRANTS_AT_ONCE:
+                event("mended", {"was": name, "members": len(members)}, level=logging.WARNING)
+                continue
+            for service, source in members:
+                fields = {"was": name, "source": show_source(source), "service": service}
+                event("mended", fields, level=logging.WARNING)
+        for one in mended.networks:
+            event("mended", {"was": "wrong", "set": one}, level=logging.WARNING)
+        if mended.error is not None:
+            event("not-applied", {"error": mended.error}, level=logging.ERROR)
 
 
 class _Budget:

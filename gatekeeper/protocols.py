@@ -20,7 +20,7 @@ from gatekeeper.model import (
     Stamp,
 )
 from gatekeeper.networks import Address, Source
-from gatekeeper.settings import Service
+from gatekeeper.settings import Rules, Service
 
 
 class KnockFormat(Protocol):
@@ -125,6 +125,15 @@ class Backend(Protocol):
 
     def members(self, service: str) -> list[Source]:
         """List whom the kernel lets in."""
+
+    def sizes(self, services: Iterable[str]) -> Mapping[tuple[str, int], int]:
+        """Count, by service and IP version, whom the kernel lets in; cheaply. -1 where that cannot be right."""
+
+    def timeouts(self, service: str) -> Mapping[Source, int | None]:
+        """List whom the kernel lets in, and for how many seconds (``None``: no limit; negative: only half-way in)."""
+
+    def mend_networks(self, rules: Rules) -> Sequence[str]:
+        """Put right what the kernel has of ``always`` and ``never``, if its size is wrong; say what that was."""
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""

@@ -45,6 +45,7 @@ class Recorder:
         self.cuts: list[tuple[str, Source]] = []
         self.spare: Callable[[Address], bool] = lambda _: False
         self.broken: set[str] = set()
+        self.full_looks = 0
 
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         self.members_now = {(name, one): left for name, sources in members.items() for one, left in sources.items()}
@@ -58,6 +59,20 @@ class Recorder:
 
     def members(self, service: str) -> list[Source]:
         return [source for name, source in self.members_now if name == service]
+
+    def sizes(self, services: Iterable[str]) -> dict[tuple[str, int], int]:
+        return {
+            (name, version): sum(source.version == version for source in self.members(name))
+            for name in services
+            for version in (4, 6)
+        }
+
+    def timeouts(self, service: str) -> dict[Source, int | None]:
+        self.full_looks += 1
+        return {source: left for (name, source), left in self.members_now.items() if name == service}
+
+    def mend_networks(self, rules: Rules) -> list[str]:  # noqa: ARG002
+        return []
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         self.cuts += [(service.name, source) for source in sources]

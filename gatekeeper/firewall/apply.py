@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import ruleset, saved, sets, tools
-from gatekeeper.firewall.members import RuleMembers, SetMembers
+from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
 from gatekeeper.firewall.names import from_chain
 from gatekeeper.settings import Rules
 
@@ -50,14 +50,17 @@ def load_rules(rules: Rules) -> tuple[tools.Iptables, list[str]]:
         FirewallError: a tool is missing or refused. What was in place is still there.
     """
     chosen = tools.choose(rules.firewall.variant)
+    _load(chosen, lambda version, before: whole_text(rules, version, RuleMembers(), before))
+    return chosen, remove_others(chosen) + _remove_stale_sets(keep=set())
 
-    def text(version: int, before: Mapping[str, str]) -> str:
+
+def whole_text(rules: Rules, version: int, members: Members, before: Mapping[str, str]) -> str:
+    """Write what loads the whole ruleset over what was there ``before``; grants that are rules stay."""
+    if isinstance(members, RuleMembers):
         mangle = before.get(TABLE, "")
         granted = {name: list(dict.fromkeys(saved.granted(mangle, from_chain(name)))) for name in rules.services}
-        return ruleset.iptables_text(rules, version, RuleMembers(granted), before)
-
-    _load(chosen, text)
-    return chosen, remove_others(chosen) + _remove_stale_sets(keep=set())
+        members = RuleMembers(granted)
+    return ruleset.iptables_text(rules, version, members, before)
 
 
 def _load(variant: tools.Iptables, text: Callable[[int, Mapping[str, str]], str]) -> None:

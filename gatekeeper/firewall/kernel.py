@@ -15,7 +15,7 @@ from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.names import VERSIONS, set_name
 from gatekeeper.networks import Address, Source
 from gatekeeper.protocols import Member
-from gatekeeper.settings import Service
+from gatekeeper.settings import Rules, Service
 
 
 class IpsetBackend:
@@ -28,6 +28,8 @@ class IpsetBackend:
         """``really_cuts``: whether connections are cut, or only counted."""
         self._sets = Ipset()
         self.really_cuts = really_cuts
+        self._sizes: Mapping[str, int] = {}
+        self._network_sizes: Mapping[str, int] | None = None
 
     def again(self) -> IpsetBackend:
         """Make one like it, with a netlink socket of its own: for another process."""
@@ -61,6 +63,28 @@ class IpsetBackend:
         there = tools.our_sets()
         names = [name for version in VERSIONS if (name := set_name(service, version)) in there]
         return [source for name in names for source in sets.members(tools.run(["ipset", "save", name]))]
+
+    def sizes(self, services: Iterable[str]) -> dict[tuple[str, int], int]:
+        """Count the members of each service's sets: one question to the kernel for all."""
+        self._sizes = self._sets.sizes()
+        return {(name, one): self._sizes.get(set_name(name, one), -1) for name in services for one in VERSIONS}
+
+    def timeouts(self, service: str) -> dict[Source, int | None]:
+        """List the members of a service, with the seconds that each has left."""
+        return {
+            source: left
+            for version in VERSIONS
+            for source, left in self._sets.members(set_name(service, version)).items()
+        }
+
+    def mend_networks(self, rules: Rules) -> list[str]:
+        """Fill those sets anew whose size, when ``sizes`` was last asked for, was wrong."""
+        if self._network_sizes is None:
+            self._network_sizes = sets.network_sizes(rules)
+        wrong = [name for name, size in self._network_sizes.items() if self._sizes.get(name) != size]
+        if wrong:
+            tools.run(["ipset", "restore"], sets.networks_text(rules, wrong))
+        return wrong
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""

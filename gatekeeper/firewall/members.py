@@ -9,6 +9,7 @@ from typing import Protocol
 from gatekeeper.firewall.names import PASS, from_chain, in_chain, out_chain, set_name, to_chain
 from gatekeeper.networks import Source
 
+RETURN = "RETURN"
 _FLAG = {"src": "-s", "dst": "-d"}
 
 
@@ -93,7 +94,7 @@ def arriving_rule(service: str, source: Source) -> str:
 
 def leaving_rule(service: str, source: Source) -> str:
     """Write the rule that lets a service send to a source."""
-    return f"{to_chain(service)} -d {source} -j RETURN"
+    return f"{to_chain(service)} -d {source} -j {RETURN}"
 
 
 def _member(name: str, side: str) -> str:

@@ -14,14 +14,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall import apply, ruleset, saved, tools
+from gatekeeper.firewall import apply, expected, ruleset, saved, tools
 from gatekeeper.firewall.cut import cut
 from gatekeeper.firewall.ipset import Ipset
-from gatekeeper.firewall.members import RuleMembers, arriving_rule, leaving_rule
-from gatekeeper.firewall.names import from_chain, set_name, to_chain
+from gatekeeper.firewall.looks import Look
+from gatekeeper.firewall.members import RETURN, RuleMembers, arriving_rule, leaving_rule
+from gatekeeper.firewall.names import PASS, from_chain, set_name, to_chain
+from gatekeeper.firewall.watches import Watch, watch
 from gatekeeper.networks import Address, Source
 from gatekeeper.protocols import Member
 from gatekeeper.settings import Rules, Service
+
+_HALF = -1_000
 
 
 class RulesBackend:
@@ -38,6 +42,8 @@ class RulesBackend:
         self.really_cuts = really_cuts
         self._known: set[Member] = set()
         """What we have put there and not removed. (Another process may have.)"""
+        self._watch: Watch | None = None
+        self._returns: dict[tuple[int, str], int] = {}
 
     def again(self) -> RulesBackend:
         """Make one like it, with a netlink socket of its own: for another process."""
@@ -46,6 +52,8 @@ class RulesBackend:
     def close(self) -> None:
         """Let go of the netlink socket."""
         self._sets.close()
+        if self._watch is not None:
+            self._watch.close()
 
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Make these, and no others, the sources of each service."""
@@ -87,6 +95,40 @@ class RulesBackend:
         chain = from_chain(service)
         found = [source for version in tools.ip_versions() for source in saved.granted(self._saved(version), chain)]
         return list(dict.fromkeys(found))
+
+    def sizes(self, services: Iterable[str]) -> dict[tuple[str, int], int]:
+        """Count each service's sources, without a process; -1 where the two rules of one do not both stand there."""
+        looks = self._looks()
+        found: dict[tuple[str, int], int] = {}
+        for version, look in looks.items():
+            for name in services:
+                arriving = sum(one.leads_to == PASS for one in look.get((apply.TABLE, from_chain(name)), ()))
+                leaving = sum(one.leads_to == RETURN for one in look.get((apply.TABLE, to_chain(name)), ()))
+                ends = self._returns.get((version, to_chain(name)), 0)
+                found[name, version] = arriving if arriving == leaving - ends else -1
+        return found
+
+    def _looks(self) -> Mapping[int, Look]:
+        if self._watch is None:
+            self._watch = watch(self._variant.variant, [apply.TABLE], tools.ip_versions())
+            for version in tools.ip_versions():
+                text = ruleset.members_text(self._rules, version, RuleMembers())
+                for (_, chain), lines in expected.read(text).rules.items():
+                    self._returns[version, chain] = sum(line.endswith(f"-j {RETURN}") for line in lines)
+        return self._watch.looks()
+
+    def timeouts(self, service: str) -> dict[Source, int | None]:
+        """List the sources of a service: no limit, or -1 if only one of the two rules of one is there."""
+        found: dict[Source, int | None] = {}
+        for version in tools.ip_versions():
+            text = self._saved(version)
+            arriving, leaving = (set(saved.granted(text, chain(service))) for chain in (from_chain, to_chain))
+            found |= dict.fromkeys(arriving & leaving, None) | dict.fromkeys(arriving ^ leaving, _HALF)
+        return found
+
+    def mend_networks(self, rules: Rules) -> list[str]:  # noqa: ARG002
+        """Do nothing: these are rules here, which the guardian keeps."""
+        return []
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:
         """End the open connections of ``sources``, but for addresses to ``spare``; return how many."""

@@ -29,6 +29,17 @@ def names_of(rules: Rules) -> set[str]:
     return {set_name(name, version) for name in rules.services for version in VERSIONS} | set(_networks(rules))
 
 
+def network_sizes(rules: Rules) -> dict[str, int]:
+    """Count the members that the sets of ``always`` and ``never`` should have."""
+    return {name: len(set(sources)) for name, (_, sources) in _networks(rules).items()}
+
+
+def networks_text(rules: Rules, names: Iterable[str]) -> str:
+    """Write what gives some sets of ``always`` and ``never`` their members and no others, in one step a set."""
+    wanted = _networks(rules)
+    return "".join(_replace(name, wanted[name][0], [f"{one} timeout 0" for one in wanted[name][1]]) for name in names)
+
+
 def replace_members_text(members: Mapping[str, Mapping[Source, int | None]]) -> str:
     """Write what gives each service's set these members and no others, in one step a set.
 

@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
@@ -20,7 +21,9 @@ from gatekeeper.clock import Clock
 from gatekeeper.commits import Commits, Task
 from gatekeeper.enforce import Enforcer, Memory
 from gatekeeper.errors import StoreError
-from gatekeeper.model import Decision, Outcome, Verdict
+from gatekeeper.firewall import tools
+from gatekeeper.firewall.guardian import Guardian
+from gatekeeper.model import Decision, Outcome, Repair, Verdict
 from gatekeeper.processes.child import ALIVE, READY, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
@@ -75,6 +78,11 @@ class Keeper:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._stopping = False
         self._shown = 0.0
+        self._guardian = Guardian(plan.rules, tools.Iptables(plan.variant), has_rules=not plan.backend.keeps_time)
+        self._guardian.on_repair, self._guardian.on_failure = self._note_repair, self._note_failure
+        self._repairs: deque[Repair] = deque()
+        self._failure: BaseException | None = None
+        self._wake = wake
 
     def start(self) -> None:
         """Make the kernel what the store says."""
@@ -93,6 +101,7 @@ class Keeper:
 
     def run(self) -> None:
         """Work until the supervisor, or SIGTERM, says to stop."""
+        self._guardian.start()
         while not self._stopping:
             self._wait(self._commits.patience())
             self._work()
@@ -101,8 +110,12 @@ class Keeper:
         while self._links and (left := deadline - time.monotonic()) > 0:
             self._wait(left)
             self._work()
+        self._guardian.stop()
+        self._work()
         self._commits.finish()
         self._store.close()
+        if self._failure is not None:
+            raise self._failure
 
     def _wait(self, seconds: float) -> None:
         for key, events in self._selector.select(seconds):
@@ -115,11 +128,31 @@ class Keeper:
                     os.read(self._woken, 4096)
 
     def _work(self) -> None:
+        while self._repairs:
+            repair = self._repairs.popleft()
+            self._observer.repaired(repair)
+            if repair.refill:
+                self._commits.refill()
         tasks, self._tasks = self._tasks, []
         self._commits.work(tasks)
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
+
+    # -- the guardian, in a thread of its own
+
+    def _note_repair(self, repair: Repair) -> None:
+        self._repairs.append(repair)
+        self._turn()
+
+    def _note_failure(self, error: BaseException) -> None:
+        self._failure = error
+        self._stopping = True
+        self._turn()
+
+    def _turn(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
+            os.write(self._wake, b"\0")
 
     # -- the supervisor
 

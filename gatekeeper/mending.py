@@ -1,0 +1,123 @@
+"""Compares whom the kernel lets in with the live grants, and mends what differs: nobody tells of changes to sets.
+
+By numbers each second, which costs the same for one grant and for a hundred thousand; in full only where numbers
+differ. Knows neither the store nor its lock: whoever asks for a full comparison holds that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Mapping
+
+from gatekeeper.allowlist import Allowlist
+from gatekeeper.errors import FirewallError
+from gatekeeper.firewall.sets import MAX_TIMEOUT
+from gatekeeper.model import Grant, Mended
+from gatekeeper.networks import Source
+from gatekeeper.protocols import Backend, Member
+from gatekeeper.settings import Rules
+
+_SLACK = 2
+"""Seconds by which a timeout may differ: the kernel's are whole, and rounded up."""
+_REBUILT = 100_000
+"""Seconds, a little more than a day, for which a timeout that is cut to the kernel's longest may have run."""
+_TRUSTED = 10.0
+"""Seconds for which numbers that differ are not looked into again, when the last full comparison found nothing."""
+_LINGERS = 2.5
+"""Seconds for which the kernel may still have a member whose grant has ended by time."""
+
+Family = tuple[str, int]
+"""A service and an IP version."""
+
+
+class Mender:
+    """Mends one backend. One thread at a time."""
+
+    def __init__(self, rules: Rules, backend: Backend, allowlist: Allowlist) -> None:
+        self._rules = rules
+        self._backend = backend
+        self._allowlist = allowlist
+        self._ended: deque[tuple[float, Family]] = deque()
+        self._trusted: dict[Family, tuple[int, int, float]] = {}
+        self._last_error: str | None = None
+
+    def note_ended(self, grants: Iterable[Grant], now: float) -> None:
+        """Learn that these have ended by time: the kernel may have them for another second."""
+        self._ended.extend((now, (one.service, one.source.version)) for one in grants)
+
+    def suspects(self, *, now: float) -> dict[Family, tuple[int, int]]:
+        """Find where the numbers differ: how many members there are, and how many there should be.
+
+        Raises:
+            FirewallError: the kernel cannot be asked.
+        """
+        while self._ended and self._ended[0][0] < now - _LINGERS:
+            self._ended.popleft()
+        lingering = Counter(family for _, family in self._ended)
+        expiry = self._allowlist.next_expiry()
+        is_late = expiry is not None and expiry <= now  # what has expired here, and gone there, ends at any moment
+        granted = self._allowlist.sizes()
+        found: dict[Family, tuple[int, int]] = {}
+        for family, there in self._backend.sizes(self._rules.services).items():
+            expected = granted.get(family, 0)
+            if there == expected or self._is_trusted(family, (there, expected), now):
+                continue
+            is_by_time = is_late if there < expected else there - expected <= lingering[family]
+            if there < 0 or not self._backend.keeps_time or not is_by_time:
+                found[family] = (there, expected)
+        return found
+
+    def _is_trusted(self, family: Family, sizes: tuple[int, int], now: float) -> bool:
+        there, expected, at = self._trusted.get(family, (0, 0, -math.inf))
+        return (there, expected) == sizes and at <= now < at + _TRUSTED
+
+    def mend(self, suspects: Mapping[Family, tuple[int, int]], *, now: float) -> Mended:
+        """Compare in full, put back who is missing, and take out who was not granted."""
+        put: dict[Member, int | None] = {}
+        remove: list[Member] = []
+        for service in dict.fromkeys(service for service, _ in suspects):
+            versions = {version for its, version in suspects if its == service}
+            granted = self._granted(service, versions, now)
+            there = self._backend.timeouts(service)
+            for source, seconds in granted.items():
+                if not self._is_right(seconds, there.get(source, 0)):
+                    put[service, source] = seconds
+            for source, left in there.items():
+                if source.version in versions and source not in granted and (left is None or abs(left) > _SLACK):
+                    remove.append((service, source))
+        if not put and not remove:
+            self._trusted |= {family: (*sizes, now) for family, sizes in suspects.items()}
+            return Mended()
+        refused = self._backend.change(put, remove)
+        error = "; ".join(dict.fromkeys(refused.values())) or None
+        if error is not None and error == self._last_error:
+            return Mended()  # it was said, and is tried again
+        self._last_error = error
+        done = [tuple(one for one in members if one not in refused) for members in (put, remove)]
+        return Mended(put=done[0], removed=done[1], error=error)
+
+    def _granted(self, service: str, versions: Collection[int], now: float) -> dict[Source, int | None]:
+        ends: dict[Source, float] = {}
+        for grant in self._allowlist:
+            if grant.service == service and grant.source.version in versions and grant.is_live(now):
+                end = math.inf if grant.expires_at is None else grant.expires_at
+                ends[grant.source] = max(end, ends.get(grant.source, 0.0))
+        return {source: None if end == math.inf else math.ceil(end - now) for source, end in ends.items()}
+
+    def _is_right(self, seconds: int | None, left: int | None) -> bool:
+        """Whether what the kernel says of a grant that has so many seconds left is right (0: nothing is there)."""
+        if not self._backend.keeps_time:
+            return left is None
+        if seconds is None or left is None:
+            return seconds is left
+        if seconds > MAX_TIMEOUT:
+            return left > MAX_TIMEOUT - _REBUILT
+        return abs(seconds - left) <= _SLACK
+
+    def mend_networks(self) -> Mended:
+        """Make the sets of ``always`` and ``never`` what the rules say, if their numbers are wrong."""
+        try:
+            return Mended(networks=tuple(self._backend.mend_networks(self._rules)))
+        except FirewallError as error:
+            return Mended(error=error.message)
