@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 from gatekeeper.demo.network import inside
 from gatekeeper.firewall.netlink import NETFILTER, message, netfilter_header
+from tests.netns.family import children
 from tests.netns.prober import Prober, Probes
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
 
@@ -200,14 +202,14 @@ def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site:
     for version in (4, 6):
         site.knock(b"open_sesame", version)
         wait_until(lambda version=version: site.connect(version) == "open")  # type: ignore[misc]
-    running.process.send_signal(signal.SIGSTOP)  # or it would be quicker than we are
+    os.kill(keeper := children(running)["keeper"], signal.SIGSTOP)  # or it would be quicker than we are
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
         site.shell("ipset", "destroy", name)
     site.shell("ipset", "create", "somebody-elses", "hash:ip")
     for version in (6, 4):
         site.shell("ipset", "create", f"gatekeeper-{version}-web", "hash:net", "timeout", "0", *family(version))
-    running.process.send_signal(signal.SIGCONT)
+    os.kill(keeper, signal.SIGCONT)
     wait_until(lambda: " repaired " in running.log)
     for version in (4, 6):
         wait_until(lambda version=version: site.connect(version, timeout=0.3) == "open")  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -11,6 +12,7 @@ import pytest
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside
 from gatekeeper.demo.server import Gatekeeper
+from tests.netns.family import children
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
 
 
@@ -127,7 +129,7 @@ def test_without_sets_observing_is_the_same(site: Site, version: int) -> None:
 
 def test_when_the_queue_is_full_packets_go_on(site: Site, version: int, running: Gatekeeper) -> None:
     """A worker that hangs, or a flood, must not shut anybody out of what is only observed."""
-    running.process.send_signal(signal.SIGSTOP)
+    os.kill(worker := children(running)["worker"], signal.SIGSTOP)
     try:
         with inside(site.stranger):
             one = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
@@ -136,4 +138,4 @@ def test_when_the_queue_is_full_packets_go_on(site: Site, version: int, running:
                 one.sendto(b"junk", (SERVER[version], 62201))
         wait_until(lambda: site.stranger_connects(version) == "open", seconds=2)
     finally:
-        running.process.send_signal(signal.SIGCONT)
+        os.kill(worker, signal.SIGCONT)
