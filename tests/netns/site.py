@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import select
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from gatekeeper import admin
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip_batch, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
@@ -33,7 +33,7 @@ clients:
 MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/64"}
 """Source addresses that the client may use besides its own."""
 _VERDICT = 0.2
-"""Seconds after which a SYN has its verdict, where no packet waits for one: the worker holds it for 100 ms (holds.py)."""
+"""Seconds after which a SYN has its verdict, if no packet waits for one: the worker holds it for 100 ms (holds.py)."""
 _ANSWERS = {0: "open", errno.EINPROGRESS: "silent", errno.ECONNREFUSED: "refused", errno.ECONNRESET: "refused"}
 
 
@@ -104,8 +104,9 @@ class Site:
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ok("status", "--json"))
-        return found
+        """Return what ``gatekeeper status --json`` would print; without its process, for tests ask often."""
+        with inside(self.server):
+            return admin.status(self.rules, self.state)
 
     # -- the network
 
@@ -144,8 +145,8 @@ class Site:
     def connect(self, version: int, *, namespace: str | None = None, port: int = SSH, timeout: float = 0.7) -> str:
         """Connect; say ``open``, ``refused``, or ``silent``.
 
-        Silent is: no answer for longer than the worker ever holds a packet, and no packet is held any more; or no answer
-        within ``timeout``. The next SYN would come after a second.
+        Silent is: no answer for longer than the worker ever holds a packet, and no packet is held any more;
+        or no answer within ``timeout``. The next SYN would come after a second.
         """
         begin = time.monotonic()
         with inside(namespace or self.client):
@@ -234,10 +235,11 @@ while time.monotonic() < end:
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
     """Wait for something that must come true."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.001
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 __all__ = ["CLIENT", "MANY", "SERVER", "SSH", "STRANGER", "UDP", "WEB", "Site", "wait_until"]

@@ -17,6 +17,8 @@ import pytest
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import wait_until
 
+pytestmark = pytest.mark.xdist_group("demo")  # one after the other: each looks whether a demo has left something behind
+
 
 def _host_firewall() -> str:
     """Return the host's own rules and sets, without counters."""
@@ -76,8 +78,9 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("untouched", "interruptible")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("delay", [0.02, 0.4, 3.5])
+@pytest.mark.parametrize(
+    ("name", "delay"), [("SIGINT", 0.02), ("SIGINT", 0.4), ("SIGINT", 3.5), ("SIGTERM", 0.4), ("SIGHUP", 3.5)]
+)
 def test_the_demo_cleans_up_when_it_is_interrupted(name: str, delay: float) -> None:
     process = subprocess.Popen(gatekeeper_argv("demo"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: _handles_sigterm(process.pid))
