@@ -34,6 +34,8 @@ MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/64"}
 """Source addresses that the client may use besides its own."""
 _VERDICT = 0.2
 """Seconds after which a SYN has its verdict, if no packet waits for one: the worker holds it for 100 ms (holds.py)."""
+_BEHIND = 0.05
+"""Seconds for an answer that is on its way when the last packet gets its verdict."""
 _ANSWERS = {0: "open", errno.EINPROGRESS: "silent", errno.ECONNREFUSED: "refused", errno.ECONNRESET: "refused"}
 
 
@@ -145,8 +147,8 @@ class Site:
     def connect(self, version: int, *, namespace: str | None = None, port: int = SSH, timeout: float = 0.7) -> str:
         """Connect; say ``open``, ``refused``, or ``silent``.
 
-        Silent is: no answer for longer than the worker ever holds a packet, and no packet is held any more;
-        or no answer within ``timeout``. The next SYN would come after a second.
+        Silent is: no answer for longer than the worker ever holds a packet, and no packet is held any more; where the
+        rules refuse, whose answers come behind the verdict, no answer within ``timeout``, before the next SYN.
         """
         begin = time.monotonic()
         with inside(namespace or self.client):
@@ -155,10 +157,11 @@ class Site:
             one.settimeout(0)
             error = one.connect_ex((SERVER[version], port))
             while error == errno.EINPROGRESS and (passed := time.monotonic() - begin) < timeout:
-                if passed > _VERDICT and self.waiting() == 0:
-                    break
-                if select.select([], [one], [], _VERDICT - passed if passed < _VERDICT else 0.02)[1]:
+                is_settled = passed > _VERDICT and not self.waiting() and "refuse: reset" not in self.rules.read_text()
+                if select.select([], [one], [], _BEHIND if is_settled else max(_VERDICT - passed, 0.02))[1]:
                     error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                elif is_settled:
+                    break
         if error in _ANSWERS:
             return _ANSWERS[error]
         raise OSError(error, os.strerror(error))
