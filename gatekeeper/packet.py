@@ -161,7 +161,10 @@ _SAMPLES = (
 
 
 def warm_up() -> None:
-    """Load and run what ``dissect`` needs, so that the first knock does not wait for it (0.5 s)."""
+    """Load and run what ``dissect`` needs, so that the first knock does not wait for it (0.4 s)."""
+    from scapy.config import conf  # noqa: PLC0415
+
+    conf.route_autoload = conf.route6_autoload = False  # 0.1 s, to read this machine's routes: we only dissect
     for raw in _SAMPLES:
         header = triage(raw)
         if isinstance(header, Header):

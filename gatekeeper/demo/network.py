@@ -23,6 +23,7 @@ CLIENT = {4: "198.51.100.2", 6: "2001:db8:c::2"}
 STRANGER = {4: "203.0.113.2", 6: "2001:db8:f::2"}
 _GATEWAY = {"client": {4: "198.51.100.1", 6: "2001:db8:c::1"}, "stranger": {4: "203.0.113.1", 6: "2001:db8:f::1"}}
 _PREFIX = {4: 24, 6: 64}
+_NODAD = {4: "", 6: " nodad"}
 _CLONE_NEWNET = 0x4000_0000
 _RUN = Path("/run/netns")
 _serial = itertools.count()
@@ -54,10 +55,11 @@ class Network:
 
     def close(self) -> None:
         """Remove the namespaces, and with them every link, rule and set inside."""
-        while self._made:
-            name = self._made.pop()
-            with contextlib.suppress(GatekeeperError):
-                ip("netns", "del", name)
+        lines = [f"netns del {name}" for name in reversed(self._made)]
+        self._made.clear()
+        if lines:
+            with contextlib.suppress(GatekeeperError):  # -force: one that fails does not keep the others
+                _run(["ip", "-force", "-batch", "-"], text="\n".join(lines))
 
     def _make(self) -> None:
         for name in (self.server, self.client, self.stranger):
@@ -65,20 +67,18 @@ class Network:
             self._made.append(name)
             with inside(name):  # addresses are usable at once: nobody else is on these links
                 Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
-            ip_in(name, "link", "set", "lo", "up")
-        for version, address in SERVER.items():
-            ip_in(self.server, "address", "add", f"{address}/{32 if version == 4 else 128}", "dev", "lo")
+        lines = ["link set lo up", *(f"address add {one} dev lo" for one in SERVER.values())]
+        for host, name in (("client", self.client), ("stranger", self.stranger)):
+            lines.append(f"link add {host} type veth peer name uplink netns {name}")
+            lines += [f"address add {_GATEWAY[host][of]}/{_PREFIX[of]} dev {host}{_NODAD[of]}" for of in (4, 6)]
+            lines.append(f"link set {host} up")
+        ip_batch(self.server, *lines)
         for host, name, addresses in (("client", self.client, CLIENT), ("stranger", self.stranger, STRANGER)):
-            ip_in(self.server, "link", "add", host, "type", "veth", "peer", "name", "uplink", "netns", name)
-            for version in (4, 6):
-                nodad = ["nodad"] if version == 6 else []
-                gateway, length = _GATEWAY[host][version], _PREFIX[version]
-                ip_in(self.server, "address", "add", f"{gateway}/{length}", "dev", host, *nodad)
-                ip_in(name, "address", "add", f"{addresses[version]}/{length}", "dev", "uplink", *nodad)
-            ip_in(self.server, "link", "set", host, "up")
-            ip_in(name, "link", "set", "uplink", "up")
-            for version in (4, 6):
-                ip_in(name, f"-{version}", "route", "add", "default", "via", _GATEWAY[host][version])
+            lines = ["link set lo up"]
+            lines += [f"address add {addresses[of]}/{_PREFIX[of]} dev uplink{_NODAD[of]}" for of in (4, 6)]
+            lines.append("link set uplink up")
+            lines += [f"route add default via {gateway}" for gateway in _GATEWAY[host].values()]
+            ip_batch(name, *lines)
 
 
 def ip(*arguments: str) -> str:
@@ -96,14 +96,25 @@ def ip_in(name: str, *arguments: str) -> str:
     Raises:
         GatekeeperError: it is missing or failed.
     """
-    return _run(netns_argv(name, "ip", *arguments))
+    with inside(name):
+        return ip(*arguments)
 
 
-def _run(argv: list[str]) -> str:
+def ip_batch(name: str, *lines: str) -> None:
+    """Run several commands of ``ip`` inside a namespace, by one process: a process costs more than what it does here.
+
+    Raises:
+        GatekeeperError: it is missing, or a command failed; those behind it were not run.
+    """
+    with inside(name):
+        _run(["ip", "-batch", "-"], text="\n".join(lines))
+
+
+def _run(argv: list[str], *, text: str = "") -> str:
     try:
         # in a session of its own: a Ctrl-C is for us, who clean up, and not for the tool
         done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, env=_environment(), start_new_session=True
+            argv, input=text, capture_output=True, text=True, check=False, env=_environment(), start_new_session=True
         )
     except FileNotFoundError:
         raise GatekeeperError(f"the command {argv[0]} is not installed", "apt-get install iproute2") from None
@@ -133,7 +144,7 @@ def mortal_argv(*argv: str) -> list[str]:
 
 @contextlib.contextmanager
 def inside(name: str) -> Iterator[None]:
-    """Make this thread's new sockets belong to a namespace (setns(2)); sockets keep it for life."""
+    """Make this thread's new sockets and processes belong to a namespace (setns(2)); they keep it for life."""
     with open("/proc/thread-self/ns/net", "rb") as home, (_RUN / name).open("rb") as there:  # noqa: PTH123
         _enter(there.fileno())
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
+import os
+import select
 import socket
 import subprocess
 import sys
@@ -12,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from gatekeeper import admin
 from gatekeeper.demo import probe
-from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip_in, netns_argv
+from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip_batch, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from gatekeeper.demo.service import tcp_echo
 
@@ -29,6 +32,11 @@ clients:
 """
 MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/64"}
 """Source addresses that the client may use besides its own."""
+_VERDICT = 0.2
+"""Seconds after which a SYN has its verdict, if no packet waits for one: the worker holds it for 100 ms (holds.py)."""
+_BEHIND = 0.05
+"""Seconds for an answer that is on its way when the last packet gets its verdict."""
+_ANSWERS = {0: "open", errno.EINPROGRESS: "silent", errno.ECONNREFUSED: "refused", errno.ECONNRESET: "refused"}
 
 
 class Site:
@@ -43,9 +51,8 @@ class Site:
 
     def __enter__(self) -> Self:
         self.network = self._stack.enter_context(Network("gatekeeper-test"))
-        for version, network in MANY.items():
-            ip_in(self.server, f"-{version}", "route", "add", network, "via", CLIENT[version])
-            ip_in(self.client, "route", "add", "local", network, "dev", "lo")
+        ip_batch(self.server, *(f"route add {network} via {CLIENT[of]}" for of, network in MANY.items()))
+        ip_batch(self.client, *(f"route add local {network} dev lo" for network in MANY.values()))
         self._services = contextlib.ExitStack()
         self.start_services()
         return self
@@ -99,16 +106,16 @@ class Site:
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ok("status", "--json"))
-        return found
+        """Return what ``gatekeeper status --json`` would print; without its process, for tests ask often."""
+        with inside(self.server):
+            return admin.status(self.rules, self.state)
 
     # -- the network
 
     @staticmethod
     def inside(namespace: str, *argv: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            netns_argv(namespace, *argv), input=text, capture_output=True, text=True, check=False, timeout=60
-        )
+        with inside(namespace):
+            return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=60)
 
     def shell(self, *argv: str, text: str | None = None) -> str:
         """Run a tool in the server; it must succeed."""
@@ -138,8 +145,26 @@ class Site:
         probe.send(namespace or self.client, SERVER[version], payload)
 
     def connect(self, version: int, *, namespace: str | None = None, port: int = SSH, timeout: float = 0.7) -> str:
-        """Connect; say ``open``, ``silent`` or ``refused``."""
-        return probe.connect(namespace or self.client, SERVER[version], port, timeout=timeout).result
+        """Connect; say ``open``, ``refused``, or ``silent``.
+
+        Silent is: no answer for longer than the worker ever holds a packet, and no packet is held any more; where the
+        rules refuse, whose answers come behind the verdict, no answer within ``timeout``, before the next SYN.
+        """
+        begin = time.monotonic()
+        with inside(namespace or self.client):
+            one = socket.socket(probe.family_of(SERVER[version]))
+        with one:
+            one.settimeout(0)
+            error = one.connect_ex((SERVER[version], port))
+            while error == errno.EINPROGRESS and (passed := time.monotonic() - begin) < timeout:
+                is_settled = passed > _VERDICT and not self.waiting() and "refuse: reset" not in self.rules.read_text()
+                if select.select([], [one], [], _BEHIND if is_settled else max(_VERDICT - passed, 0.02))[1]:
+                    error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                elif is_settled:
+                    break
+        if error in _ANSWERS:
+            return _ANSWERS[error]
+        raise OSError(error, os.strerror(error))
 
     def stream(self, version: int, *, port: int = SSH, knock: bytes | None = None) -> socket.socket:
         """Open a stream that must open; the caller closes it."""
@@ -157,8 +182,17 @@ class Site:
 
     def queued(self) -> int:
         """Count the packets that have met Python so far (the queue's sequence number)."""
-        rows = self.shell("cat", "/proc/net/netfilter/nfnetlink_queue").split()
-        return int(rows[7])
+        return sum(row[7] for row in self._queues())
+
+    def waiting(self) -> int:
+        """Count the packets that are in the queue, or held, and have no verdict yet."""
+        return sum(row[2] for row in self._queues())
+
+    def _queues(self) -> list[list[int]]:
+        """Return the fields of each queue (nfnetlink_queue.c, seq_show); none where nobody listens."""
+        with inside(self.server):
+            lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
+        return [[int(field) for field in line.split()] for line in lines]
 
     @contextlib.contextmanager
     def udp_talker(
@@ -206,10 +240,11 @@ while time.monotonic() < end:
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
     """Wait for something that must come true."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.001
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
 
 
 __all__ = ["CLIENT", "MANY", "SERVER", "SSH", "STRANGER", "UDP", "WEB", "Site", "wait_until"]

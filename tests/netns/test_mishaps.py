@@ -26,11 +26,6 @@ BY_RULES = f"{RULES}firewall: {{backend: rules}}\n"
 SO_TIMESTAMPNS = 35
 
 
-def waiting(site: Site) -> int:
-    """Count the packets that are in the queue and have no verdict."""
-    return int(site.shell("cat", "/proc/net/netfilter/nfnetlink_queue").split()[2])
-
-
 # -- the queue
 
 
@@ -49,7 +44,7 @@ def test_no_packet_stays_in_the_queue_however_long_it_is(site: Site, version: in
                 one.sendto(b"x" * size, (SERVER[version], UDP))
                 ping = ["ping", f"-{version}", "-c2", "-i0.01", "-W1", "-s", str(size), SERVER[version]]
                 assert site.inside(site.stranger, *ping).returncode == 0, size
-    wait_until(lambda: waiting(site) == 0)
+    wait_until(lambda: site.waiting() == 0)
     assert probe.connect(site.client, SERVER[version], SSH, timeout=2, knock=b"open_sesame").result == "open"
 
 

@@ -16,12 +16,16 @@ from tests.netns.family import children
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
 
 
-@pytest.fixture(params=["mode", "option"])
+@pytest.fixture
 def running(request: pytest.FixtureRequest, site: Site) -> Gatekeeper:
-    if request.param == "option":
+    """Run what only observes, because the rules say so (or an option, which is the same but for other commands)."""
+    if getattr(request, "param", "mode") == "option":
         return site.run("--observe")
     site.write_rules("mode: observe\n" + RULES)
     return site.run()
+
+
+either = pytest.mark.parametrize("running", ["mode", "option"], indirect=True)
 
 
 @pytest.mark.timing
@@ -53,6 +57,7 @@ def test_who_knocks_would_get_in_and_that_is_all_that_is_said(site: Site, versio
     wait_until(lambda: f"port=tcp/{WEB}" in running.log)
 
 
+@either
 def test_a_close_says_what_it_would_cut_and_cuts_nothing(site: Site, version: int, running: Gatekeeper) -> None:
     with site.stream(version, knock=b"open_sesame") as stream:
         stream.recv(100)
@@ -105,6 +110,7 @@ def test_never_and_refuse_are_only_told_too(site: Site, version: int) -> None:
     assert site.members("ssh", version) == []
 
 
+@either
 def test_guarding_after_observing_closes_and_keeps_the_grants(site: Site, version: int, running: Gatekeeper) -> None:
     site.knock(b"open_sesame", version)
     wait_until(lambda: bool(site.members("ssh", version)))
