@@ -11,15 +11,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gatekeeper
-from gatekeeper import access, units
+from gatekeeper import access, admin, lockout, units
 from gatekeeper import rules as rules_file
+from gatekeeper.confirm.probation import begin
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import apply, tools
+from gatekeeper.networks import show_source
 from gatekeeper.settings import Rules, Via
 from gatekeeper.store.lock import runner
 
@@ -43,6 +46,10 @@ class Order:
     root: Path | None = None
     """Write the units below this folder and do no more: for packages, and for tests."""
     starts: bool = True
+    grants_me: bool = True
+    """Whether the address of the session that this is typed in gets a grant, if it needs one."""
+    confirm_within: int | None = None
+    """Seconds until it is stopped and the ruleset put back, unless that is confirmed; ``None``: it stays."""
 
 
 def install(order: Order, say: Say) -> None:
@@ -51,7 +58,7 @@ def install(order: Order, say: Say) -> None:
     Raises:
         GatekeeperError: it cannot work, and nothing was changed; or a step failed, and the message says which.
     """
-    order = Order(order.rules.absolute(), order.state_dir.absolute(), order.root, order.starts)
+    order = replace(order, rules=order.rules.absolute(), state_dir=order.state_dir.absolute())
     found, _ = rules_file.load(order.rules)
     if order.root is None:
         _require_systemd("gatekeeper install")
@@ -73,10 +80,32 @@ def install(order: Order, say: Say) -> None:
     access.give_folder(order.state_dir, setup.user, say=say)
     _write(texts, Path("/"), say)
     _systemctl("daemon-reload")
-    _systemctl("enable", "--quiet", units.EARLY, units.SERVICE)
-    say("enabled both: they start with the machine")
+    if order.grants_me:
+        _let_me_in(found, order.state_dir, say)
+    names = (units.EARLY, units.SERVICE)
+    if order.confirm_within is None:
+        _systemctl("enable", "--quiet", *names)
+        say("enabled both: they start with the machine")
+    else:
+        enable, stop = (["systemctl", verb, *names] for verb in ("enable", "stop"))
+        begin(order.confirm_within, undo=[stop], keep=[enable])
     if order.starts:
         _start(setup, was_active=was_active, say=say)
+    if order.confirm_within is not None:
+        say(
+            f"type `gatekeeper confirm` in a new session within {order.confirm_within} s, and both start with the machine;"
+        )
+        say("otherwise both are stopped, and the ruleset is as it was before")
+
+
+def _let_me_in(found: Rules, state_dir: Path, say: Say) -> None:
+    """Grant the address of this session what it would lose."""
+    now = time.time()
+    for one in lockout.missing(lockout.own_sessions(found), (), now=now):
+        ttl = None if one.expires_at is None else f"{one.expires_at - now:.0f}s"
+        with contextlib.suppress(UsageError):  # what the rules never let in
+            grant, _ = admin.grant(found, state_dir, one.source, one.service, ttl)
+            say(f"granted {grant.service} to {show_source(grant.source)}, from where this is typed, for {ttl}")
 
 
 def uninstall(root: Path | None, say: Say) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatekeeper import __version__, observe, rules, units
+from gatekeeper import __version__, clock, lockout, observe, rules, units
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import backends, fallback
@@ -38,17 +38,18 @@ def load(rules_file: Path, state_dir: Path) -> None:
     observe.warnings(problems)
     require_net_admin()
     with contextlib.closing(RunLock.of_namespace()):
-        backend, variant, warnings = backends.load(the_rules)
-        for words in warnings:
+        with lockout.looking(the_rules, grant_me=False) as present:  # at a boot, nobody; but it may be run by hand
+            backend, variant, warnings = backends.load(the_rules)
+        for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
         keep_for_boot(the_rules, state_dir, variant, backend)
         with contextlib.closing(backend), closed_if_it_fails(the_rules, backend):
-            number = _let_in(the_rules, state_dir, backend)
+            number = _let_in(the_rules, state_dir, backend, present)
     place = f"iptables {variant}, {backend.name}"
     observe.message(f"gatekeeper {__version__} has loaded its ruleset; {place}; live grants: {number}")
 
 
-def _let_in(the_rules: Rules, state_dir: Path, backend: backends.KernelBackend) -> int:
+def _let_in(the_rules: Rules, state_dir: Path, backend: backends.KernelBackend, present: lockout.Present) -> int:
     """Restore the grants; return how many."""
     if not backend.keeps_time:  # nobody would end them if run did not come up
         backend.replace({name: {} for name in the_rules.services})
@@ -60,6 +61,7 @@ def _let_in(the_rules: Rules, state_dir: Path, backend: backends.KernelBackend) 
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
         restore(enforcer, observe.Observer())
+        present.let_in(enforcer)
         return len(enforcer.allowlist)
 
 
@@ -98,9 +100,9 @@ def closed_if_it_fails(the_rules: Rules, backend: backends.KernelBackend) -> Ite
 def restore(enforcer: Enforcer, observer: observe.Observer) -> None:
     """Make the kernel what the store says, and log what that changed."""
     now = time.time()
-    outcome = enforcer.restore(now=now)
+    outcome = enforcer.follow_clock(clock.reading(), now=now)
     observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
-    observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut), now=now)
+    observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut, error=outcome.error), now=now)
 
 
 def require_net_admin() -> None:

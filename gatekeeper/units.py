@@ -80,6 +80,7 @@ TimeoutStartSec=60
 TimeoutStopSec=6
 KillMode=mixed
 OOMScoreAdjust=-900
+Nice=-10
 {_sandbox(setup)}
 [Install]
 WantedBy=multi-user.target

@@ -41,3 +41,15 @@ def seconds_to_confirm(text: str) -> int:
     if not text.isdecimal() or not 5 <= int(text) <= 3600:
         raise argparse.ArgumentTypeError(f"{text!a} is not a number of seconds from 5 to 3600")
     return int(text)
+
+
+def add_confirm(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--confirm``; ``what`` happens besides when nobody does."""
+    text = f"unless `gatekeeper confirm` comes in time (5 to 3600 s), {what}, and the ruleset is put back as it was"
+    parser.add_argument("--confirm", metavar="SECONDS", type=seconds_to_confirm, help=text)
+
+
+def add_grant_me(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-grant-me``."""
+    text = "give the address of the ssh session that this is typed in no grant (default: one for an hour)"
+    parser.add_argument("--no-grant-me", dest="grant_me", action="store_false", help=text)

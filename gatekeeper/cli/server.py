@@ -10,7 +10,7 @@ from collections.abc import Sized
 from pathlib import Path
 from types import ModuleType
 
-from gatekeeper.cli.options import add_log_format, add_rules, add_state_dir, seconds_to_confirm
+from gatekeeper.cli.options import add_confirm, add_grant_me, add_log_format, add_rules, add_state_dir
 from gatekeeper.errors import GatekeeperError, UsageError
 
 
@@ -182,19 +182,8 @@ def run(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="touch no firewall: listen, log what would be done")
     how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
-    parser.add_argument(
-        "--no-grant-me",
-        dest="grant_me",
-        action="store_false",
-        help="give the address of the ssh session that this is started from no grant (default: one for an hour)",
-    )
-    parser.add_argument(
-        "--confirm",
-        metavar="SECONDS",
-        type=seconds_to_confirm,
-        help="put the ruleset back as it was unless `gatekeeper confirm` comes in time (5 to 3600), "
-        "or if run is stopped before",
-    )
+    add_grant_me(parser)
+    add_confirm(parser, "run is stopped")
     add_log_format(parser)
 
 

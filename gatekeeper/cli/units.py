@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from gatekeeper.cli.options import add_log_format, add_rules, add_state_dir
+from gatekeeper.cli.options import add_confirm, add_grant_me, add_log_format, add_rules, add_state_dir
+from gatekeeper.errors import UsageError
 
 
 def _load(options: argparse.Namespace) -> None:
@@ -26,8 +27,15 @@ def _install(options: argparse.Namespace) -> None:
     from gatekeeper import installing
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the session that this is typed in may be one that is closed
+    if options.confirm is not None and (options.no_start or options.root):
+        raise UsageError("what is not started cannot be confirmed", "leave out --confirm")
     order = installing.Order(
-        Path(options.rules), Path(options.state_dir), _root(options.root), starts=not options.no_start
+        Path(options.rules),
+        Path(options.state_dir),
+        _root(options.root),
+        starts=not options.no_start,
+        grants_me=options.grant_me,
+        confirm_within=options.confirm,
     )
     installing.install(order, _say)
 
@@ -69,11 +77,13 @@ def install(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Checks the rules; writes gatekeeper.service and gatekeeper-early.service; enables and starts them; says each "
         "step. May be done again, after an upgrade or when the rules name another variant of iptables. Needs root and "
-        "systemd. It closes ports: let yourself in first (`gatekeeper grant`)."
+        "systemd. It closes ports; the ssh session in which it is typed gets a grant for an hour."
     )
     add_rules(parser)
     add_state_dir(parser)
     parser.add_argument("--no-start", action="store_true", help="start nothing now: both start with the next boot")
+    add_confirm(parser, "it is stopped")
+    add_grant_me(parser)
     _add_root(parser)
 
 

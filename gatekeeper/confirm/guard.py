@@ -18,7 +18,7 @@ import subprocess
 import sys
 import syslog
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class Guard:
         while self._state is State.WAITING and (left := self._left()) > 0:
             self._serve(left)
         if self._state is State.CONFIRMED:
+            self._do(self._plan.keep)
             return self._end(self._text)
         if self._state is State.WAITING:
             self._reason = f"nobody confirmed within {self._plan.seconds} s"
@@ -70,7 +71,7 @@ class Guard:
         self._text = f"{self._reason}: the ruleset is put back as it was"
         self._say(self._text, syslog.LOG_WARNING)
         self._stop_run()
-        self._undo()
+        self._do(self._plan.undo)
         return self._put_back()
 
     def revert(self, reason: str) -> None:
@@ -155,8 +156,8 @@ class Guard:
         """Whether ``run`` does nothing any more: it waits for us, or is gone."""
         return self._run_has_left or holder(lock) is None
 
-    def _undo(self) -> None:
-        for argv in self._plan.undo:
+    def _do(self, commands: Iterable[Sequence[str]]) -> None:
+        for argv in commands:
             try:
                 done = subprocess.run(argv, capture_output=True, text=True, timeout=_UNDO_TIMEOUT, check=False)
                 error = done.stderr.strip() if done.returncode else ""

@@ -24,6 +24,8 @@ class Plan:
     before: Snapshot
     undo: tuple[tuple[str, ...], ...] = ()
     """Commands to run before the ruleset is put back, as argument lists."""
+    keep: tuple[tuple[str, ...], ...] = ()
+    """Commands to run when it is confirmed."""
 
 
 def plan_file() -> Path:
@@ -85,6 +87,7 @@ def read() -> Plan | None:
             deadline=float(found["deadline"]),
             before=Snapshot(**found["before"]),
             undo=tuple(tuple(argv) for argv in found["undo"]),
+            keep=tuple(tuple(argv) for argv in found["keep"]),
         )
     except FileNotFoundError:
         return None

@@ -99,16 +99,16 @@ def probation(seconds: int | None) -> Iterator[Probation]:
         one.leave()
 
 
-def begin(seconds: int, *, undo: Sequence[Sequence[str]] = ()) -> None:
+def begin(seconds: int, *, undo: Sequence[Sequence[str]] = (), keep: Sequence[Sequence[str]] = ()) -> None:
     """Note what is in the kernel, and start the guard; it outlives us.
 
-    ``undo`` has commands (argument lists) that it runs before it puts the ruleset back.
+    ``undo`` has commands (argument lists) that it runs before it puts the ruleset back; ``keep``: when that stays.
 
     Raises:
         GatekeeperError: there is one already, or the guard did not start.
     """
     deadline = snapshot.boottime() + seconds
-    the_plan = plan.Plan(seconds, deadline, snapshot.take(), tuple(tuple(argv) for argv in undo))
+    the_plan = plan.Plan(seconds, deadline, snapshot.take(), _frozen(undo), _frozen(keep))
     try:
         path = plan.write(the_plan)
     except FileExistsError:
@@ -118,6 +118,10 @@ def begin(seconds: int, *, undo: Sequence[Sequence[str]] = ()) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _frozen(commands: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(argv) for argv in commands)
 
 
 def _refuse_second() -> None:

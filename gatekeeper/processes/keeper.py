@@ -23,7 +23,8 @@ from gatekeeper.enforce import Enforcer, Memory
 from gatekeeper.errors import StoreError
 from gatekeeper.firewall import tools
 from gatekeeper.firewall.guardian import Guardian
-from gatekeeper.model import Decision, Outcome, Repair, Verdict
+from gatekeeper.load import restore
+from gatekeeper.model import Decision, Repair, Verdict
 from gatekeeper.processes.child import ALIVE, READY, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
@@ -66,9 +67,7 @@ class Keeper:
         memory = Memory(self._allowlist, SharedReplays(self._tell, skew=plan.rules.skew))
         lock = ChangeLock(plan.state_dir)
         self._enforcer = Enforcer(plan.rules, self._store, plan.backend.again(), lock=lock, memory=memory)
-        clock = Clock()
-        self._reading = clock.reading()
-        self._commits = Commits(self._enforcer, self._store, self._observer, clock)
+        self._commits = Commits(self._enforcer, self._store, self._observer, Clock())
         self._commits.on_clock_step = lambda: self._tell(ClockStepped())
         self._selector = selectors.DefaultSelector()
         self._selector.register(control.socket, selectors.EVENT_READ)
@@ -86,10 +85,7 @@ class Keeper:
 
     def start(self) -> None:
         """Make the kernel what the store says."""
-        now = time.time()
-        outcome = self._enforcer.follow_clock(self._reading, now=now)
-        self._observer.changed("restored", Outcome(admitted=outcome.admitted), now=now)
-        self._observer.changed("ended", Outcome(ended=outcome.ended, cut=outcome.cut, error=outcome.error), now=now)
+        restore(self._enforcer, self._observer)
         if self._present is not None:
             self._present.let_in(self._enforcer)
         self._unconfirmed.watch()

@@ -22,7 +22,7 @@ from tests.netns.site import RULES, STRANGER, Site, wait_until
 QUICK = [
     sys.executable,
     "-c",
-    "import sys; from gatekeeper.cli import main, server; server.seconds_to_confirm = int; sys.exit(main())",
+    "import sys; from gatekeeper.cli import main, options; options.seconds_to_confirm = int; sys.exit(main())",
 ]
 """The command line, but for how short --confirm may be."""
 TOOLS = ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy")
@@ -89,7 +89,7 @@ def test_it_is_put_back_however_run_dies(site: Site, death: str) -> None:
     """Killed; with its terminal; or not at all, for it hangs."""
     if death == "terminal":
         master, slave = os.openpty()
-        options = ["run", "--confirm", "2", "--rules", str(site.rules), "--state-dir", str(site.state)]
+        options = ["run", "--confirm", "4", "--rules", str(site.rules), "--state-dir", str(site.state)]
         argv = ["setsid", "--ctty", *netns_argv(site.server, *QUICK, *options)]
         with subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave) as process:
             os.close(slave)
