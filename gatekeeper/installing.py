@@ -92,10 +92,10 @@ def install(order: Order, say: Say) -> None:
     if order.starts:
         _start(setup, was_active=was_active, say=say)
     if order.confirm_within is not None:
-        say(
-            f"type `gatekeeper confirm` in a new session within {order.confirm_within} s, and both start with the machine;"
+        words = (
+            f"type `gatekeeper confirm` in a new session within {order.confirm_within} s, and both stay, at boots too"
         )
-        say("otherwise both are stopped, and the ruleset is as it was before")
+        say(f"{words}; or they are stopped, and the ruleset is as it was before")
 
 
 def _let_me_in(found: Rules, state_dir: Path, say: Say) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from gatekeeper.processes.link import LinkError, pair
 READY, ALIVE, STOP, LINK = b"ready", b"alive", b"stop", b"link"
 _FAILED = b"failed "
 _BUG = 3
+_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Control:
@@ -70,9 +72,11 @@ class Child:
         self.begun = self.seen = time.monotonic()
         """When it was forked, and last heard of."""
         self.control, theirs = pair()
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             self.control.close()  # or it would never see the supervisor gone
+            _die_with(parent)
             os._exit(_be(name, main, Control(theirs), log_format))
         theirs.close()
         self.control.settimeout(0)
@@ -114,6 +118,13 @@ class Child:
         self.listen()
         self.control.close()
         return os.waitstatus_to_exitcode(status)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill us when the supervisor is gone (prctl(2)), for whoever has killed it means all of us."""
+    ctypes.CDLL(None).prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _be(name: str, main: Main, control: Control, log_format: str) -> int:

@@ -102,11 +102,11 @@ class Keeper:
             self._wait(self._commits.patience())
             self._work()
             self._show_life()
+        self._guardian.stop()
         deadline = time.monotonic() + _LAST_WORDS
         while self._links and (left := deadline - time.monotonic()) > 0:
             self._wait(left)
             self._work()
-        self._guardian.stop()
         self._work()
         self._commits.finish()
         self._store.close()
