@@ -52,6 +52,22 @@ def test_a_stop_that_comes_to_another_thread_is_heard(site: Site) -> None:
     assert running.stop() == 0
 
 
+def test_the_worker_is_confined_and_the_others_are_not(site: Site) -> None:
+    """All its threads; what that means is tested in tests/processes/test_confine.py. (The keeper runs iptables.)"""
+    running = site.run()
+    found = {
+        name: {
+            line.split()[1]
+            for status in Path(f"/proc/{pid}/task").glob("*/status")
+            for line in status.read_text().splitlines()
+            if line.startswith("Seccomp:")
+        }
+        for name, pid in {**children(running), "supervisor": running.process.pid}.items()
+    }
+    assert found == {"worker": {"2"}, "keeper": {"0"}, "supervisor": {"0"}}
+    assert "not confined" not in running.log
+
+
 def test_grants_are_back_after_a_reboot_before_the_ready_line(site: Site, version: int) -> None:
     """With the time that they have left, and without those that ended meanwhile."""
     running = site.run()
