@@ -18,10 +18,11 @@ from typing import NamedTuple, Protocol
 
 from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
+from gatekeeper.cuts import Cuts
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
 from gatekeeper.mending import Mender
 from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Mended, Outcome, Reading, Revoke
-from gatekeeper.networks import Address, Networks, Source, lies_in
+from gatekeeper.networks import Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.settings import Rules
@@ -45,13 +46,6 @@ class Memory(NamedTuple):
     replays: ReplayMemory
 
 
-class _Networks(NamedTuple):
-    """Whom a service lets in without a grant, and whom it never does."""
-
-    always: Networks
-    never: Networks
-
-
 class Enforcer:
     """Keeps store, kernel and allowlist together. One thread at a time."""
 
@@ -64,14 +58,12 @@ class Enforcer:
         self._backend = backend
         self._lock = lock
         self._is_behind = False
-        self._networks = {
-            name: _Networks(Networks(one.always), Networks(one.never)) for name, one in rules.services.items()
-        }
         self._unsaved: list[Revoke] = []
         self._undone: dict[Member, str] = {}
         """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
-        self._counted: set[Revoke] = set()
         self.allowlist, self.replays = memory or (Allowlist(), ReplayMemory(skew=rules.skew))
+        self._never = {name: Networks(one.never) for name, one in rules.services.items()}
+        self._cuts = Cuts(rules, store, backend, self.allowlist)
         self._mender = Mender(rules, backend, self.allowlist)
 
     def restore(self, *, now: float) -> Outcome:
@@ -94,9 +86,9 @@ class Enforcer:
             self._undone.clear()
             self.allowlist.replace(kept)
             self.replays.replace(self._store.born, self._store.floors())
-            cut = self._cut_grants(expired, now, by_time=True) + self._cut_grants(orphans, now)
+            cut = self._cuts.make(expired, now, by_time=True) + self._cuts.make(orphans, now)
             errors: list[str] = []
-            cut += self._settle_cuts(now, errors)
+            cut += self._cuts.settle(now, errors)
         return Outcome(admitted=tuple(kept), ended=(*expired, *orphans), cut=cut, error="; ".join(errors) or None)
 
     def follow_clock(self, reading: Reading, *, now: float) -> Outcome:
@@ -134,8 +126,8 @@ class Enforcer:
         self._unsaved.append(effect)
         outcome = Outcome(ended=tuple(self.allowlist.within(effect)))
         errors = self._project(outcome, now, matching=self.allowlist.matching)
-        gone = self._revoked(effect) if effect.client is None else outcome.ended
-        cut = self._try_cut(gone, now, errors)
+        gone = self._cuts.whom(effect) if effect.client is None else outcome.ended
+        cut = self._cuts.attempt(gone, now, errors)
         return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
     @property
@@ -167,7 +159,7 @@ class Enforcer:
                     self.allowlist.end(grant)
             self._mender.note_ended(outcome.ended, now)
             errors = self._project(outcome, now)
-            cut = self._try_cut(outcome.ended, now, errors, by_time=True)
+            cut = self._cuts.attempt(outcome.ended, now, errors, by_time=True)
             return replace(outcome, cut=cut, error="; ".join(errors) or None)
 
     def _close_expired(self, now: float) -> None:
@@ -241,7 +233,7 @@ class Enforcer:
             finished.append(replace(outcome, error="; ".join(errors) or None))
         if finished:
             errors = []
-            cut = self._settle_cuts(now, errors)
+            cut = self._cuts.settle(now, errors)
             words = "; ".join([*([finished[-1].error] if finished[-1].error else []), *errors])
             finished[-1] = replace(finished[-1], cut=cut, error=words or None)
         return finished
@@ -282,58 +274,6 @@ class Enforcer:
         except StoreError:  # committed, and now unreadable: the allowlist has been told already
             return self.allowlist.matching(service, source, now=now)
 
-    # -- cutting what is open
-
-    def _settle_cuts(self, now: float, errors: list[str]) -> int:
-        """Cut what the store says is owed: by these revokes, or by those of a process that died in between."""
-        try:
-            owed = [one for one in self._store.owed_cuts() if one not in self._counted]
-            if not owed:
-                return 0
-            cut = self._cut_grants([one for effect in owed for one in self._revoked(effect)], now)
-            if self._backend.really_cuts:
-                self._store.settle_cuts(owed)
-            else:  # they stay owed, and are made when it guards again
-                self._counted.update(owed)
-        except GatekeeperError as error:
-            errors.append(error.message)
-            return 0
-        return cut
-
-    def _revoked(self, effect: Revoke) -> list[Grant]:
-        """Stand-ins for all that a revoke may cut: also what was kept when its grant ended by time."""
-        services = self._rules.services if effect.services is None else effect.services
-        return [Grant(effect.source, name, "", None) for name in services]
-
-    def _try_cut(self, ended: Iterable[Grant], now: float, errors: list[str], *, by_time: bool = False) -> int:
-        try:
-            return self._cut_grants(ended, now, by_time=by_time)
-        except GatekeeperError as error:
-            errors.append(error.message)
-            return 0
-
-    def _cut_grants(self, ended: Iterable[Grant], now: float, *, by_time: bool = False) -> int:
-        """Cut what these grants had open; of those that ended by time, only what does not outlive them."""
-        sources: dict[str, list[Source]] = {}
-        for grant in ended:
-            sources.setdefault(grant.service, []).append(grant.source)
-        number = 0
-        for name, gone in sources.items():
-            service = self._rules.services.get(name)
-            cuttable = service.fleeting() if service is not None and by_time else service
-            if cuttable is not None:
-                number += self._backend.cut(cuttable, gone, spare=self._still_granted(name, now))
-        return number
-
-    def _still_granted(self, service: str, now: float) -> Callable[[Address], bool]:
-        always, never = self._networks[service]
-
-        def is_let_in(address: Address) -> bool:
-            needs_no_grant = always.has(address.packed) and not never.has(address.packed)
-            return needs_no_grant or self.allowlist.covers(address.packed, service, now=now)
-
-        return is_let_in
-
     # -- restoring
 
     def _members(self, grants: Iterable[Grant], now: float) -> dict[str, dict[Source, int | None]]:
@@ -348,7 +288,7 @@ class Enforcer:
     def _within_rules(self, grant: Grant, now: float) -> Grant | None:
         """Return a grant as far as the rules allow it; ``None`` if they do not."""
         service = self._rules.services.get(grant.service)
-        if service is None or self._networks[service.name].never.holds(grant.source):
+        if service is None or self._never[service.name].holds(grant.source):
             return None
         if grant.client == BY_HAND:
             return grant

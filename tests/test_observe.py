@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gatekeeper import observe
+from gatekeeper import logs, observe
 from gatekeeper.model import Decision, Grant, Outcome, Reason, Verdict
 from tests.packets import SYN, tcp, udp
 
@@ -29,7 +29,7 @@ def style(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def lines(style: str, capfd: pytest.CaptureFixture[str]) -> Iterator[Lines]:
     """Log to standard error; the call returns the lines so far."""
-    listener = observe.start_logging(style)
+    listener = logs.start_logging(style)
 
     def stop() -> list[str]:
         listener.stop()
@@ -117,7 +117,7 @@ def test_thousands_of_grants_make_one_line(lines: Lines) -> None:
 def test_a_reader_that_does_not_read_stops_nobody() -> None:
     """When lines cannot leave, lines are lost: the caller never waits."""
     lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
-    handler = observe._Patient(lines)
+    handler = logs._Patient(lines)
     record = logging.LogRecord("gatekeeper", logging.INFO, "", 0, "x", (), None)
     for _ in range(5):
         handler.handle(record)
@@ -128,8 +128,8 @@ def test_an_exit_does_not_wait_for_a_reader_that_does_not_read() -> None:
     """`gatekeeper run 2>&1 | less`, stopped with a full screen: SIGTERM still ends it within a second."""
     code = (
         "import os, time\n"
-        "from gatekeeper import observe\n"
-        "listener = observe.start_logging('text')\n"
+        "from gatekeeper import logs, observe\n"
+        "listener = logs.start_logging('text')\n"
         "for _ in range(20000): observe.message('x' * 100)\n"
         "begin = time.monotonic(); listener.stop()\n"
         "print(time.monotonic() - begin, flush=True)\n"

@@ -15,11 +15,12 @@ from gatekeeper.errors import GatekeeperError, UsageError
 
 
 def _run(options: argparse.Namespace) -> None:
-    from gatekeeper import observe
+
+    from gatekeeper import logs
 
     rules, state_dir, style = Path(options.rules), Path(options.state_dir), options.log_format
     if not options.dry_run:
-        observe.log_directly(style)
+        logs.log_directly(style)
         how = _daemon().How(options.log_format, options.observe, options.grant_me, options.confirm)
         _daemon().run(rules, state_dir, how)
         return
@@ -27,7 +28,7 @@ def _run(options: argparse.Namespace) -> None:
         raise UsageError("a dry run changes nothing that could be put back", "leave out --confirm")
     from gatekeeper import dryrun
 
-    listener = observe.start_logging(style)
+    listener = logs.start_logging(style)
     try:
         dryrun.run(rules, state_dir)
     finally:

@@ -14,9 +14,9 @@ from gatekeeper.errors import UsageError
 
 def _load(options: argparse.Namespace) -> None:
     from gatekeeper import load as loading
-    from gatekeeper import observe
+    from gatekeeper import logs
 
-    listener = observe.start_logging(options.log_format)
+    listener = logs.start_logging(options.log_format)
     try:
         loading.load(Path(options.rules), Path(options.state_dir))
     finally:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gatekeeper import observe
+from gatekeeper import logs
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.processes.link import LinkError, pair
 
@@ -135,7 +135,7 @@ def _be(name: str, main: Main, control: Control, log_format: str) -> int:
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         Path("/proc/self/comm").write_text(f"gk-{name}")
-        log = observe.start_logging(log_format)
+        log = logs.start_logging(log_format)
         try:
             main(control)
             status = 0

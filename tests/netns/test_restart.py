@@ -53,7 +53,7 @@ def test_a_stop_that_comes_to_another_thread_is_heard(site: Site) -> None:
 
 
 def test_the_worker_is_confined_and_the_others_are_not(site: Site) -> None:
-    """All its threads; what that means is tested in tests/processes/test_confine.py. (The keeper runs iptables.)"""
+    """All its threads; what that means is tested in tests/processes/test_confine.py; the keeper must run iptables."""
     running = site.run()
     found = {
         name: {
