@@ -18,6 +18,8 @@ from gatekeeper.errors import GatekeeperError
 from gatekeeper.processes.link import LinkError, pair
 
 READY, ALIVE, STOP, LINK = b"ready", b"alive", b"stop", b"link"
+LIFE_EVERY = 4.0
+"""Seconds between two signs of life."""
 _FAILED = b"failed "
 _BUG = 3
 _SET_PDEATHSIG = 1  # linux/prctl.h
@@ -29,11 +31,19 @@ class Control:
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
         end.settimeout(0)
+        self._shown = 0.0
 
     def say(self, words: bytes) -> None:
         """Say something; the supervisor's absence is noticed elsewhere."""
         with contextlib.suppress(OSError):
             self.socket.send(words)
+
+    def show_life(self) -> None:
+        """Say that we live, if it is time for that."""
+        now = time.monotonic()
+        if now - self._shown > LIFE_EVERY:
+            self._shown = now
+            self.say(ALIVE)
 
     def hear(self) -> tuple[bytes, list[int]]:
         """Return what the supervisor says, with descriptors; nothing at all (``b""``) if it is gone.

@@ -25,7 +25,7 @@ from gatekeeper.firewall import tools
 from gatekeeper.firewall.guardian import Guardian
 from gatekeeper.load import restore
 from gatekeeper.model import Decision, Repair, Verdict
-from gatekeeper.processes.child import ALIVE, READY, Control
+from gatekeeper.processes.child import READY, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
 from gatekeeper.processes.plan import Plan
@@ -34,8 +34,6 @@ from gatekeeper.store.lock import ChangeLock
 from gatekeeper.store.sqlite import SqliteStore
 
 _AT_ONCE = 256
-_LIFE_EVERY = 1.0
-"""Seconds between two signs of life."""
 _LAST_WORDS = 0.4
 """Seconds, at the end, in which workers may hand over what they have."""
 
@@ -76,7 +74,6 @@ class Keeper:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._stopping = False
-        self._shown = 0.0
         self._guardian = Guardian(plan.rules, tools.Iptables(plan.variant), has_rules=not plan.backend.keeps_time)
         self._guardian.on_repair, self._guardian.on_failure = self._note_repair, self._note_failure
         self._repairs: deque[Repair] = deque()
@@ -101,7 +98,7 @@ class Keeper:
         while not self._stopping:
             self._wait(self._commits.patience())
             self._work()
-            self._show_life()
+            self._control.show_life()
         self._guardian.stop()
         deadline = time.monotonic() + _LAST_WORDS
         while self._links and (left := deadline - time.monotonic()) > 0:
@@ -164,12 +161,6 @@ class Keeper:
                 self._selector.unregister(self._control.socket)
             return
         self._greet(Link(socket.socket(fileno=descriptors[0])))
-
-    def _show_life(self) -> None:
-        now = time.monotonic()
-        if now - self._shown > _LIFE_EVERY:
-            self._shown = now
-            self._control.say(ALIVE)
 
     # -- the workers
 

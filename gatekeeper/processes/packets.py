@@ -23,7 +23,7 @@ from gatekeeper.errors import FirewallError, GatekeeperError, QueueError
 from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.gate import Gate
 from gatekeeper.model import Floor, Grant
-from gatekeeper.processes.child import ALIVE, READY, Control
+from gatekeeper.processes.child import READY, Control
 from gatekeeper.processes.confine import confine
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
@@ -104,7 +104,7 @@ class _Desk:
         """Make ready what the formats need next, and show a sign of life."""
         self._renew()
         self.send_counts()
-        self._control.say(ALIVE)
+        self._control.show_life()
 
     def send_counts(self) -> None:
         """Tell the keeper what was counted."""

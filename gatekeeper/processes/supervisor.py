@@ -28,7 +28,7 @@ from gatekeeper.processes.link import pair
 from gatekeeper.processes.packets import work
 from gatekeeper.processes.plan import Plan
 
-_LOOK_EVERY = 0.5
+_LOOK_EVERY = 2.0
 """Seconds. Deaths are heard of at once (SIGCHLD); this is for what hangs."""
 _STOP_PATIENCE = 0.8
 """Seconds that a stop waits for knocks in hand."""
@@ -49,7 +49,7 @@ class Supervisor:
     """One keeper, one worker."""
 
     def __init__(self, plan: Plan, *, on_ready: Callable[[str], None], on_life: Callable[[], None]) -> None:
-        """Call ``on_ready`` once, when both are, with what the keeper says; ``on_life`` twice a second or more."""
+        """Call ``on_ready`` once, when both are, with what the keeper says; ``on_life`` every two seconds or less."""
         self._plan = plan
         self._on_ready, self._on_life = on_ready, on_life
         self._keeper: Child | None = None

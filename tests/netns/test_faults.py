@@ -112,8 +112,9 @@ def test_when_the_supervisor_is_killed_the_others_end_and_the_next_run_takes_ove
 def test_a_process_that_hangs_is_killed_and_replaced(site: Site) -> None:
     """Not only one that died: after 20 s, and here after one."""
     code = (
-        "import sys; from gatekeeper import cli; from gatekeeper.processes import supervisor as s; "
-        "s._SILENCE = 1.5; sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from gatekeeper import cli; from gatekeeper.processes import child, supervisor; "
+        "child.LIFE_EVERY, supervisor._SILENCE, supervisor._LOOK_EVERY = 0.2, 1.5, 0.2; "
+        "sys.exit(cli.main(sys.argv[1:]))"
     )
     running = site.run(program=[sys.executable, "-c", code])
     with watched(site, 4):
