@@ -70,16 +70,18 @@ class Holds(Generic[PacketT]):
     def hold(self, packet: PacketT, raw: bytes, source: bytes, *, now: float, at_once: bool = False) -> list[PacketT]:
         """Take a packet in; return the packets to be dropped for it (itself, if it has had its time).
 
-        ``at_once`` gives it back without a wait the first time: for a source that has a grant already.
+        ``at_once`` gives it back without a wait the first time, and once more when it has had its time: for a source
+        that has a grant, which may have landed while the packet was on its way back here.
         """
         before = self._tried.pop(raw, None)
         if before is not None and now - before.arrived > _REMEMBER:
             before = None
         tries, arrived = (before.tries, before.arrived) if before else (0, now)
-        if tries >= len(self._give_back_after) or raw in self._held:
+        is_last = at_once and tries == len(self._give_back_after)
+        if (tries >= len(self._give_back_after) and not is_last) or raw in self._held:
             return [packet]
         group = source[:8]  # an IPv4 address, or an IPv6 /64
-        due = now if at_once and not before else arrived + self._give_back_after[tries]
+        due = now if is_last or (at_once and not before) else arrived + self._give_back_after[tries]
         self._held[raw] = _Hold(packet, source, group, arrived, tries + 1, due)
         its = self._by_source.setdefault(group, {})
         its[raw] = None

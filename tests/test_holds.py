@@ -45,7 +45,7 @@ def test_a_granted_source_is_given_back_without_a_wait_but_not_for_ever() -> Non
         now = due
         assert holds.due(now=now) == ["syn"]
         rounds += 1
-    assert rounds == len(GIVE_BACK_AFTER)
+    assert rounds == len(GIVE_BACK_AFTER) + 1
     assert now >= GIVE_BACK_AFTER[-1]
 
 
@@ -98,3 +98,16 @@ def test_where_the_sender_is_told_it_is_given_up_sooner() -> None:
     assert holds.hold("again", b"syn", b"\1\2\3\4", now=5.002) == []
     assert holds.due(now=5.003) == ["again"]
     assert holds.hold("at last", b"syn", b"\1\2\3\4", now=5.004) == ["at last"]
+
+
+def test_a_packet_whose_grant_landed_while_it_was_on_its_way_back_is_given_back_once_more() -> None:
+    """Once: a kernel that has no grant must not be asked for ever."""
+    holds: Holds[str] = Holds((0.001, 0.003))
+    now = 100.0
+    for _ in range(2):
+        assert holds.hold("packet", b"raw", b"\1\2\3\4", now=now) == []
+        now += 0.01
+        assert holds.due(now=now) == ["packet"]
+    assert holds.hold("packet", b"raw", b"\1\2\3\4", now=now, at_once=True) == []
+    assert holds.due(now=now) == ["packet"]
+    assert holds.hold("packet", b"raw", b"\1\2\3\4", now=now, at_once=True) == ["packet"]

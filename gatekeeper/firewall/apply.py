@@ -125,7 +125,7 @@ def _remove_stale_sets(keep: set[str]) -> list[str]:
     for name in tools.our_sets():
         if name not in keep:
             try:
-                tools.run(["ipset", "destroy", name])
+                tools.destroy_set(name)
             except FirewallError:
                 with contextlib.suppress(FirewallError):  # the ruleset is in place already, and does not use it
                     tools.run(["ipset", "flush", name])
@@ -153,7 +153,7 @@ def _remove_sets(keep: set[str]) -> list[str]:
     for name in tools.our_sets():
         if name not in keep:
             try:
-                tools.run(["ipset", "destroy", name])
+                tools.destroy_set(name)
             except FirewallError as error:
                 hint = "a rule that is not ours still uses it: iptables-save | grep " + name
                 raise FirewallError(error.message, hint) from error

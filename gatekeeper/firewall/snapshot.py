@@ -127,7 +127,7 @@ def _remove_sets(keep: set[str]) -> list[str]:
     for name in tools.our_sets():
         if name not in keep:
             try:
-                tools.run(["ipset", "destroy", name])
+                tools.destroy_set(name)
             except FirewallError:
                 with contextlib.suppress(FirewallError):
                     tools.run(["ipset", "flush", name])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from gatekeeper.firewall.names import SET_PREFIX, TABLES, VERSIONS
 
 VARIANTS = ("nft", "legacy")
 _TIMEOUT = 30.0
+_LETS_GO = 1.0
+"""Seconds in which the kernel must have let go of a set."""
 _PREFIX = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 _NO_IPSET = (
@@ -142,6 +145,24 @@ def our_sets() -> list[str]:
             return []
         raise
     return [name for name in names if name.startswith(SET_PREFIX)]
+
+
+def destroy_set(name: str) -> None:
+    """Remove an ipset. The kernel lets go of it some time after the rule that used it has gone, so this may wait.
+
+    Raises:
+        FirewallError: it is still used after a second, or cannot be removed.
+    """
+    deadline = time.monotonic() + _LETS_GO
+    while True:
+        try:
+            run(["ipset", "destroy", name])
+        except FirewallError as error:
+            if "in use" not in error.message or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def set_size(name: str) -> int:

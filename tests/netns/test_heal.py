@@ -205,7 +205,8 @@ def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site:
     os.kill(keeper := children(running)["keeper"], signal.SIGSTOP)  # or it would be quicker than we are
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
-        site.shell("ipset", "destroy", name)
+        # the kernel lets go of a set some time after its rules have gone
+        wait_until(lambda name=name: site.inside(site.server, "ipset", "destroy", name).returncode == 0)  # type: ignore[misc]
     site.shell("ipset", "create", "somebody-elses", "hash:ip")
     for version in (6, 4):
         site.shell("ipset", "create", f"gatekeeper-{version}-web", "hash:net", "timeout", "0", *family(version))
