@@ -32,7 +32,7 @@ clients:
 """
 MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/64"}
 """Source addresses that the client may use besides its own."""
-_VERDICT = 0.2
+_VERDICT = 0.3
 """Seconds after which a SYN has its verdict, if no packet waits for one: the worker holds it for 100 ms (holds.py)."""
 _BEHIND = 0.05
 """Seconds for an answer that is on its way when the last packet gets its verdict."""
