@@ -19,6 +19,8 @@ from gatekeeper.processes.link import LinkError, pair
 READY, ALIVE, STOP, LINK = b"ready", b"alive", b"stop", b"link"
 _FAILED = b"failed "
 _BUG = 3
+_AT_ONCE = 64
+"""Words of a child that are listened to before the supervisor looks around again."""
 
 
 class Control:
@@ -79,7 +81,7 @@ class Child:
 
     def listen(self) -> None:
         """Take what it says."""
-        while True:
+        for _ in range(_AT_ONCE):  # one that never stops talking must not have the supervisor to itself
             try:
                 words = self.control.recv(65536)
             except OSError:
@@ -88,9 +90,9 @@ class Child:
                 return
             self.seen = time.monotonic()
             if words.startswith(READY):
-                self.is_ready, self.note = True, words.removeprefix(READY).decode()
+                self.is_ready, self.note = True, words.removeprefix(READY).decode(errors="backslashreplace")
             elif words.startswith(_FAILED):
-                self.error = GatekeeperError(*json.loads(words.removeprefix(_FAILED)))
+                self.error = _read_error(words.removeprefix(_FAILED))
 
     def send(self, words: bytes, *descriptors: int) -> None:
         """Say something to it; if it is gone, that will be seen."""
@@ -114,6 +116,15 @@ class Child:
         self.listen()
         self.control.close()
         return os.waitstatus_to_exitcode(status)
+
+
+def _read_error(words: bytes) -> GatekeeperError:
+    """Read why a child could not go on. A worker may have been taken over: what it says must not end the supervisor."""
+    try:
+        message, hint = json.loads(words)
+    except (ValueError, TypeError, RecursionError):
+        return GatekeeperError("what it said makes no sense")
+    return GatekeeperError(str(message), None if hint is None else str(hint))
 
 
 def _be(name: str, main: Main, control: Control, log_format: str) -> int:
