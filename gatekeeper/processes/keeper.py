@@ -16,19 +16,20 @@ from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
-from gatekeeper import observe
+from gatekeeper import observe, terms
 from gatekeeper.clock import Clock
 from gatekeeper.commits import Commits, Task
 from gatekeeper.enforce import Enforcer, Memory
 from gatekeeper.errors import StoreError
 from gatekeeper.firewall import tools
 from gatekeeper.firewall.guardian import Guardian
-from gatekeeper.model import Decision, Outcome, Repair, Verdict
+from gatekeeper.model import Admit, Decision, Effect, Outcome, Repair, Verdict
 from gatekeeper.processes.child import ALIVE, READY, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.shared import SharedAllowlist, SharedReplays
+from gatekeeper.settings import Rules
 from gatekeeper.store.lock import ChangeLock
 from gatekeeper.store.sqlite import SqliteStore
 
@@ -57,6 +58,7 @@ class Keeper:
     def __init__(self, plan: Plan, control: Control) -> None:
         self._control = control
         self._present = plan.present
+        self._rules = plan.rules
         self._links: list[Link] = []
         self._tasks: list[Task] = []
         self._observer = observe.Observer(is_trial=plan.observes)
@@ -78,7 +80,8 @@ class Keeper:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._stopping = False
         self._shown = 0.0
-        self._guardian = Guardian(plan.rules, tools.Iptables(plan.variant), has_rules=not plan.backend.keeps_time)
+        variant, has_rules = tools.Iptables(plan.variant), not plan.backend.keeps_time
+        self._guardian = Guardian(plan.rules, variant, has_rules=has_rules, learned=plan.learned)
         self._guardian.on_repair, self._guardian.on_failure = self._note_repair, self._note_failure
         self._repairs: deque[Repair] = deque()
         self._failure: BaseException | None = None
@@ -226,6 +229,8 @@ class Keeper:
     def _take(self, link: Link, message: Message) -> None:
         match message:
             case Do():
+                if not _could_ask(self._rules, message.effect):
+                    raise LinkError("a worker asks for what no knock can")
                 decision = Decision(Verdict.DROP, message.reason, message.effect, message.client, message.note)
                 self._tasks.append(Task(message.effect, decision, self._reply(link, message.serial)))
             case Counts():
@@ -240,3 +245,15 @@ class Keeper:
                 self._send(link, Done(serial, went_well))
 
         return done
+
+
+def _could_ask(rules: Rules, effect: Effect) -> bool:
+    """Whether a knock of some client could have this effect: never what only a hand may give or take."""
+    if not isinstance(effect, Admit):
+        return effect.client in rules.clients
+    return all(
+        (client := rules.clients.get(one.client)) is not None
+        and one.service in client.services
+        and terms.can_have(client, one.source)
+        for one in effect.grants
+    )

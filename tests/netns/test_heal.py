@@ -196,6 +196,23 @@ def change_members(site: Site, backend: str, version: int) -> None:
         site.shell(*iptables, "-I", f"GKEEPER-{chain}-web", flag, STRANGER[version], *end)
 
 
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_what_is_changed_while_the_keeper_is_dead_is_not_taken_for_what_should_be(site: Site, variant: str) -> None:
+    """Also where each chain has as many rules as it should."""
+    site.write_rules(f"{RULES}firewall: {{variant: {variant}}}\n")
+    running = site.run()
+    before = rules_in(site, variant)
+    keeper = children(running)["keeper"]
+    os.kill(keeper, signal.SIGSTOP)  # as good as dead, and not replaced yet
+    for chain, number in (("GKEEPER-IN-ssh", "3"), ("GKEEPER-OUT-ssh", "3")):
+        site.shell(tool(variant, 4), "-t", "mangle", "-R", chain, number, "-j", "RETURN")
+    assert site.stranger_connects(4) == "open"
+    os.kill(keeper, signal.SIGKILL)
+    wait_until(lambda: rules_in(site, variant) == before)
+    wait_until(lambda: " repaired " in running.log)
+    assert site.stranger_connects(4) == "silent"
+
+
 def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site: Site) -> None:
     """A rule knows its set by a number, which may be another's afterwards."""
     running = site.run()
