@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from gatekeeper.demo.network import inside
-from gatekeeper.firewall.netlink import NETFILTER, message, netfilter_header
+from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, message, nested, netfilter_header
 from tests.netns.family import children
 from tests.netns.prober import Prober, Probes
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
@@ -211,6 +211,39 @@ def test_what_is_changed_while_the_keeper_is_dead_is_not_taken_for_what_should_b
     wait_until(lambda: rules_in(site, variant) == before)
     wait_until(lambda: " repaired " in running.log)
     assert site.stranger_connects(4) == "silent"
+
+
+def change_tables(site: Site, *requests: tuple[int, int, bytes]) -> None:
+    """Do what `nft` does, in one step."""
+    with inside(site.server):
+        kernel = Netlink(NETFILTER)
+    with kernel:
+        kernel.batch(10, requests)
+
+
+@pytest.mark.parametrize("fault", ["dormant", "no hook", "behind all others"])
+def test_rules_that_no_packet_meets_any_more_are_noticed_and_hooked_again(site: Site, fault: str) -> None:
+    """By nft a table can be made dormant, and a base chain be declared anew without its hook."""
+    running = site.run()
+    before = rules_in(site, "nft")
+    mangle = netfilter_header(socket.AF_INET) + attribute(1, b"mangle\0")
+    new_table, new_chain, delete_chain, delete_rules = (10 << 8 | kind for kind in (0, 3, 5, 8))
+    if fault == "dormant":
+        change_tables(site, (new_table, 0, mangle + attribute(2, b"\0\0\0\1")))
+    for name, number in (("INPUT", 1), ("OUTPUT", 3)) if fault != "dormant" else ():
+        hook = nested(4, attribute(1, number.to_bytes(4)), attribute(2, (300).to_bytes(4)))
+        kind = b"" if fault == "no hook" else hook + attribute(7, b"filter\0")
+        chain = attribute(3, name.encode() + b"\0")
+        change_tables(
+            site,
+            (delete_rules, 0, mangle + attribute(2, name.encode() + b"\0")),
+            (delete_chain, 0, mangle + chain),
+            (new_chain, 0x400, mangle + chain + kind),
+        )
+    wait_until(lambda: " repaired " in running.log)
+    wait_until(lambda: rules_in(site, "nft") == before)
+    assert site.stranger_connects(4) == "silent"
+    assert "repair-failed" not in running.log
 
 
 def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site: Site) -> None:
