@@ -22,7 +22,7 @@ from pathlib import Path
 from gatekeeper import __version__, lockout, observe, rules, serverkeys
 from gatekeeper.confirm.probation import probation
 from gatekeeper.errors import QueueError
-from gatekeeper.firewall import backends, nfqueue
+from gatekeeper.firewall import backends, guardian, nfqueue, tools
 from gatekeeper.knocks import enabled
 from gatekeeper.load import closed_if_it_fails, keep_for_boot, require_net_admin
 from gatekeeper.notify import Notifier
@@ -60,6 +60,7 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
         unconfirmed = locks.enter_context(probation(how.confirm_within))
         with lockout.looking(the_rules, grant_me=how.grant_me) as present:
             backend, variant, warnings = backends.load(the_rules)
+            learned = guardian.learn(the_rules, tools.Iptables(variant), has_rules=not backend.keeps_time)
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
         keep_for_boot(the_rules, state_dir, variant, backend)
@@ -71,6 +72,7 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
                 log_format=how.log_format,
                 variant=variant,
                 backend=backend,
+                learned=learned,
                 formats=enabled(the_rules, serverkeys.load(the_rules, state_dir), now=time.time()),
                 present=present,
                 unconfirmed=unconfirmed,

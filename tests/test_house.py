@@ -159,6 +159,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.queue",
         "doctor.services",
         "doctor.versions",
+        "processes.guarding",
         "processes.keeper",
         "processes.packets",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -65,6 +66,21 @@ def test_a_member_that_ends_at_this_moment_is_no_stray(enforcer: Enforcer, kerne
     assert kernel.full_looks == 0
     kernel.members_now = {("ssh", HOME): 100}
     assert enforcer.mend(now=NOW + 63).removed == (("ssh", HOME),)
+
+
+def test_a_stray_is_found_also_where_grants_end_all_the_time(enforcer: Enforcer, kernel: Recorder) -> None:
+    """There is always one that has just ended, behind which it could hide."""
+    ends = [NOW + second for second in range(1, 30)]
+    sources = [ip_network(f"198.51.100.{number}") for number in range(1, 30)]
+    for source, end in zip(sources, ends, strict=True):
+        enforcer.carry_out([Admit((replace(grant(end=end), source=source),))], now=NOW)
+    kernel.members_now["ssh", STRAY] = None
+    removed: list[object] = []
+    for second in range(1, 20):
+        enforcer.expire(now=NOW + second)
+        removed += enforcer.mend(now=NOW + second).removed
+    assert removed == [("ssh", STRAY)]
+    assert kernel.full_looks <= 3
 
 
 def test_numbers_that_differ_for_a_good_reason_are_not_looked_into_each_second(

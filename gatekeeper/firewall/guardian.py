@@ -42,6 +42,8 @@ _REST = 4.0
 """A look at what was in order is followed by a rest, so many times as long, so that others cannot keep us busy."""
 _LONGEST_REST = 0.5
 _QUICK_TRIES = 4
+Learned = Mapping[int, expected.Expected]
+"""What should be there, by IP version, and what the kernel made of it."""
 _PRIORITY = -15
 """Of this thread, and of the tools that it runs: it has next to nothing to do, but that at once."""
 
@@ -49,8 +51,12 @@ _PRIORITY = -15
 class Guardian(threading.Thread):
     """Watches over the ruleset of one variant of iptables. Made right after it was loaded, started when that suits."""
 
-    def __init__(self, rules: Rules, variant: tools.Iptables, *, has_rules: bool) -> None:
+    def __init__(
+        self, rules: Rules, variant: tools.Iptables, *, has_rules: bool, learned: Learned | None = None
+    ) -> None:
         """``has_rules``: grants are rules, and not members of sets.
+
+        ``learned``: what was learned right after loading; without it, that is what is there now.
 
         Raises:
             FirewallError: the kernel cannot be watched.
@@ -77,9 +83,19 @@ class Guardian(threading.Thread):
         self._indices: dict[str, int] = {}
         self.on_repair: Callable[[Repair], None] = _ignore
         self.on_failure: Callable[[BaseException], None] = _ignore
-        self._learn()
+        if learned is None:
+            self._learn()
+        else:  # what somebody changed while nobody watched must not become what should be
+            self._expected = dict(learned)
+            if not self._faults(self._watch.looks()):
+                self._learn()
 
-    def stop(self, *, patience: float = 1.0) -> None:
+    @property
+    def learned(self) -> Learned:
+        """What should be there, for the guardian that follows this one."""
+        return self._expected
+
+    def stop(self, *, patience: float = 0.3) -> None:
         """End; wait at most ``patience`` seconds for a repair that is being made."""
         self._is_stopping.set()
         self._watch.wake()
@@ -277,6 +293,17 @@ class Guardian(threading.Thread):
             return False
         tools.run(["ipset", "restore"], sets.create_text(self._rules))
         return True
+
+
+def learn(rules: Rules, variant: tools.Iptables, *, has_rules: bool) -> Learned:
+    """Learn what the kernel made of what was loaded just now.
+
+    Raises:
+        FirewallError: the kernel cannot be watched.
+    """
+    one = Guardian(rules, variant, has_rules=has_rules)
+    one.stop()
+    return one.learned
 
 
 def _ignore(_: object) -> None:

@@ -31,6 +31,8 @@ _SUBSYSTEM = 10 << 8
 _GROUP = 7  # NFNLGRP_NFTABLES
 _GET_RULE, _NEW_GENERATION, _GET_GENERATION = _SUBSYSTEM | 7, _SUBSYSTEM | 15, _SUBSYSTEM | 16
 _NEW_TABLE, _NEW_CHAIN, _GET_CHAIN = _SUBSYSTEM | 0, _SUBSYSTEM | 3, _SUBSYSTEM | 4
+_GET_TABLE, _DELETE_CHAIN = _SUBSYSTEM | 1, _SUBSYSTEM | 5
+_TABLE_FLAGS, _DORMANT = 2, 1
 _NEW_RULE, _DELETE_RULE = _SUBSYSTEM | 6, _SUBSYSTEM | 8
 _CREATE, _APPEND = 0x400, 0x800
 _CHAIN_NAME, _HOOK, _TYPE = 3, 4, 7  # of a chain
@@ -88,7 +90,7 @@ class Nftables:
         raise FirewallError("nf_tables: others change the rules faster than they can be read")
 
     def bases(self, places: Iterable[Place], version: int) -> dict[Place, bytes]:
-        """Read what makes these base chains: their types and hooks.
+        """Read what makes these base chains: their types and hooks; nothing for one that no packet reaches by a hook.
 
         Raises:
             FirewallError: the kernel refused.
@@ -98,17 +100,40 @@ class Nftables:
         for answer in self._netlink.dump(_GET_CHAIN, netfilter_header(FAMILY[version])):
             chain = _content(answer)
             place = (_word(chain.get(_TABLE, b"")), _word(chain.get(_CHAIN_NAME, b"")))
-            if place in wanted and _HOOK in chain:
-                found[place] = nested(_HOOK, chain[_HOOK]) + attribute(_TYPE, chain.get(_TYPE, b""))
+            if place in wanted:
+                is_base = _HOOK in chain
+                found[place] = nested(_HOOK, chain[_HOOK]) + attribute(_TYPE, chain.get(_TYPE, b"")) if is_base else b""
         return found
 
+    def asleep(self, version: int) -> set[str]:
+        """Name the tables whose chains are not hooked, for somebody has made them dormant.
+
+        Raises:
+            FirewallError: the kernel refused.
+        """
+        tables = map(_content, self._netlink.dump(_GET_TABLE, netfilter_header(FAMILY[version])))
+        return {_word(one.get(_TABLE, b"")) for one in tables if int.from_bytes(one.get(_TABLE_FLAGS, b"")) & _DORMANT}
+
     def put_back(self, changes: Sequence[tuple[int, Change]], bases: Mapping[int, Mapping[Place, bytes]]) -> None:
-        """Make changes, each for an IP version, in one step, or none of them. Base chains that are gone are made.
+        """Make changes, each for an IP version, in one step, or none of them.
+
+        Base chains that are gone are made; those that hang elsewhere, or nowhere, are made anew, without what others
+        had in them: it had no effect, or another. Tables that are dormant are woken.
 
         Raises:
             FirewallError: the kernel refused one of them.
         """
-        requests = [one for version, change in changes for one in _requests(version, change, bases[version])]
+        requests = []
+        for version, places in bases.items():
+            there = self.bases(places, version)
+            for (table, chain), by in places.items():
+                if there.get((table, chain), by) != by and any(
+                    one.table == table for its, one in changes if its == version
+                ):
+                    begin = netfilter_header(FAMILY[version]) + _named(_TABLE, table)
+                    requests.append((_DELETE_RULE, 0, begin + _named(_CHAIN, chain)))
+                    requests.append((_DELETE_CHAIN, 0, begin + _named(_CHAIN_NAME, chain)))
+        requests += [one for version, change in changes for one in _requests(version, change, bases[version])]
         self._netlink.batch(_SUBSYSTEM >> 8, requests)
 
     def _look(self, tables: Sequence[str], version: int) -> Look:
@@ -180,7 +205,7 @@ def _requests(version: int, change: Change, bases: Mapping[Place, bytes]) -> lis
     begin = netfilter_header(FAMILY[version]) + _named(_TABLE, change.table)
     made = [(chain, by) for (table, chain), by in bases.items() if table == change.table]
     return [
-        (_NEW_TABLE, _CREATE, begin),
+        (_NEW_TABLE, _CREATE, begin + attribute(_TABLE_FLAGS, bytes(4))),
         *((_NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain) + by) for chain, by in made),
         *((_NEW_CHAIN, _CREATE, begin + _named(_CHAIN_NAME, chain)) for chain in change.chains),
         *((_DELETE_RULE, 0, begin + _named(_CHAIN, chain)) for chain in change.chains),

@@ -112,7 +112,17 @@ class Told:
         """Look at the rules."""
         self._read_news(ignored=_OWN)
         self._generation = self._rules.generation()
-        return self._rules.looks(self._tables, self._versions)
+        looks = self._rules.looks(self._tables, self._versions)
+        return {version: self._hooked(version, look) for version, look in looks.items()}
+
+    def _hooked(self, version: int, look: Look) -> Look:
+        """Leave out base chains that packets do not come by any more: what stands in them guards nothing."""
+        known = self._bases.get(version, {})
+        if not known:
+            return look
+        asleep, there = self._rules.asleep(version), self._rules.bases(known, version)
+        gone = {place for place, by in known.items() if place[0] in asleep or there.get(place) != by}
+        return {place: rules for place, rules in look.items() if place not in gone}
 
     def learn(self, bases: Sequence[Place]) -> None:
         """Learn what makes these base chains."""

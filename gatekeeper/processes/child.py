@@ -17,12 +17,14 @@ from gatekeeper import logs
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.processes.link import LinkError, pair
 
-READY, ALIVE, STOP, LINK = b"ready", b"alive", b"stop", b"link"
+READY, ALIVE, STOP, LINK, REPAIRED = b"ready", b"alive", b"stop", b"link", b"repaired "
 LIFE_EVERY = 4.0
 """Seconds between two signs of life."""
 _FAILED = b"failed "
 _BUG = 3
 _SET_PDEATHSIG = 1  # linux/prctl.h
+_AT_ONCE = 64
+"""Words of a child that are listened to before the supervisor looks around again."""
 
 
 class Control:
@@ -52,7 +54,7 @@ class Control:
             BlockingIOError: it says nothing now.
         """
         try:
-            words, descriptors, _, _ = socket.recv_fds(self.socket, 16, 1)
+            words, descriptors, _, _ = socket.recv_fds(self.socket, 256, 1)
         except BlockingIOError:
             raise
         except OSError:
@@ -81,6 +83,8 @@ class Child:
         """Why it could not go on, if it said so."""
         self.begun = self.seen = time.monotonic()
         """When it was forked, and last heard of."""
+        self.was_killed = False
+        """Whether we have killed it, for it hangs."""
         self.control, theirs = pair()
         parent = os.getpid()
         self.pid = os.fork()
@@ -91,20 +95,24 @@ class Child:
         theirs.close()
         self.control.settimeout(0)
 
-    def listen(self) -> None:
-        """Take what it says."""
-        while True:
+    def listen(self) -> list[bytes]:
+        """Take what it says; return what is for somebody else."""
+        passed_on: list[bytes] = []
+        for _ in range(_AT_ONCE):  # one that never stops talking must not have the supervisor to itself
             try:
                 words = self.control.recv(65536)
             except OSError:
-                return
+                break
             if not words:
-                return
+                break
             self.seen = time.monotonic()
             if words.startswith(READY):
-                self.is_ready, self.note = True, words.removeprefix(READY).decode()
+                self.is_ready, self.note = True, words.removeprefix(READY).decode(errors="backslashreplace")
             elif words.startswith(_FAILED):
-                self.error = GatekeeperError(*json.loads(words.removeprefix(_FAILED)))
+                self.error = _read_error(words.removeprefix(_FAILED))
+            elif words.startswith(REPAIRED):
+                passed_on.append(words)
+        return passed_on
 
     def send(self, words: bytes, *descriptors: int) -> None:
         """Say something to it; if it is gone, that will be seen."""
@@ -135,6 +143,15 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _read_error(words: bytes) -> GatekeeperError:
+    """Read why a child could not go on. A worker may have been taken over: what it says must not end the supervisor."""
+    try:
+        message, hint = json.loads(words)
+    except (ValueError, TypeError, RecursionError):
+        return GatekeeperError("what it said makes no sense")
+    return GatekeeperError(str(message), None if hint is None else str(hint))
 
 
 def _be(name: str, main: Main, control: Control, log_format: str) -> int:

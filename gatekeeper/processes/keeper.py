@@ -12,24 +12,22 @@ import selectors
 import signal
 import socket
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
-from gatekeeper import observe
+from gatekeeper import observe, terms
 from gatekeeper.clock import Clock
 from gatekeeper.commits import Commits, Task
 from gatekeeper.enforce import Enforcer, Memory
 from gatekeeper.errors import StoreError
-from gatekeeper.firewall import tools
-from gatekeeper.firewall.guardian import Guardian
 from gatekeeper.load import restore
-from gatekeeper.model import Decision, Repair, Verdict
-from gatekeeper.processes.child import READY, Control
+from gatekeeper.model import Admit, Decision, Effect, Verdict
+from gatekeeper.processes.child import READY, REPAIRED, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.shared import SharedAllowlist, SharedReplays
+from gatekeeper.settings import Rules
 from gatekeeper.store.lock import ChangeLock
 from gatekeeper.store.sqlite import SqliteStore
 
@@ -56,8 +54,10 @@ class Keeper:
     def __init__(self, plan: Plan, control: Control) -> None:
         self._control = control
         self._present = plan.present
+        self._rules = plan.rules
         self._links: list[Link] = []
         self._tasks: list[Task] = []
+        self._untold: list[Message] = []
         self._observer = observe.Observer(is_trial=plan.observes)
         self._unconfirmed = plan.unconfirmed
         self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew)
@@ -74,11 +74,6 @@ class Keeper:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._stopping = False
-        self._guardian = Guardian(plan.rules, tools.Iptables(plan.variant), has_rules=not plan.backend.keeps_time)
-        self._guardian.on_repair, self._guardian.on_failure = self._note_repair, self._note_failure
-        self._repairs: deque[Repair] = deque()
-        self._failure: BaseException | None = None
-        self._wake = wake
 
     def start(self) -> None:
         """Make the kernel what the store says."""
@@ -94,12 +89,10 @@ class Keeper:
 
     def run(self) -> None:
         """Work until the supervisor, or SIGTERM, says to stop."""
-        self._guardian.start()
         while not self._stopping:
             self._wait(self._commits.patience())
             self._work()
             self._control.show_life()
-        self._guardian.stop()
         deadline = time.monotonic() + _LAST_WORDS
         while self._links and (left := deadline - time.monotonic()) > 0:
             self._wait(left)
@@ -107,8 +100,6 @@ class Keeper:
         self._work()
         self._commits.finish()
         self._store.close()
-        if self._failure is not None:
-            raise self._failure
 
     def _wait(self, seconds: float) -> None:
         for key, events in self._selector.select(seconds):
@@ -121,31 +112,12 @@ class Keeper:
                     os.read(self._woken, 4096)
 
     def _work(self) -> None:
-        while self._repairs:
-            repair = self._repairs.popleft()
-            self._observer.repaired(repair)
-            if repair.refill:
-                self._commits.refill()
         tasks, self._tasks = self._tasks, []
         self._commits.work(tasks)
+        self._tell_all()
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
-
-    # -- the guardian, in a thread of its own
-
-    def _note_repair(self, repair: Repair) -> None:
-        self._repairs.append(repair)
-        self._turn()
-
-    def _note_failure(self, error: BaseException) -> None:
-        self._failure = error
-        self._stopping = True
-        self._turn()
-
-    def _turn(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
-            os.write(self._wake, b"\0")
 
     # -- the supervisor
 
@@ -155,6 +127,9 @@ class Keeper:
             words, descriptors = self._control.hear()
         except BlockingIOError:
             return
+        if words.startswith(REPAIRED):
+            self._note_repair(words.removeprefix(REPAIRED).decode(errors="replace").split(" "))
+            return
         if not descriptors:
             self._stopping = True
             if words == b"":  # the supervisor is gone
@@ -162,10 +137,18 @@ class Keeper:
             return
         self._greet(Link(socket.socket(fileno=descriptors[0])))
 
+    def _note_repair(self, words: Sequence[str]) -> None:
+        """Count what the guardian has done, and put back what it could not."""
+        if words[0] == "refill":
+            self._commits.refill()
+        for name in words[1:]:
+            self._observer.count(name)
+
     # -- the workers
 
     def _greet(self, link: Link) -> None:
         """Tell a new worker what there is."""
+        self._tell_all()  # or it would hear that again, after what is newer
         self._links.append(link)
         self._selector.register(link, selectors.EVENT_READ)
         try:
@@ -176,8 +159,14 @@ class Keeper:
             self._send(link, message)
 
     def _tell(self, message: Message) -> None:
-        for link in list(self._links):
-            self._send(link, message)
+        """Tell the workers, when the kernel knows: what they give back to it must not come too early."""
+        self._untold.append(message)
+
+    def _tell_all(self) -> None:
+        untold, self._untold = self._untold, []
+        for message in untold:
+            for link in list(self._links):
+                self._send(link, message)
 
     def _send(self, link: Link, message: Message) -> None:
         try:
@@ -213,6 +202,8 @@ class Keeper:
     def _take(self, link: Link, message: Message) -> None:
         match message:
             case Do():
+                if not _could_ask(self._rules, message.effect):
+                    raise LinkError("a worker asks for what no knock can")
                 decision = Decision(Verdict.DROP, message.reason, message.effect, message.client, message.note)
                 self._tasks.append(Task(message.effect, decision, self._reply(link, message.serial)))
             case Counts():
@@ -223,7 +214,20 @@ class Keeper:
 
     def _reply(self, link: Link, serial: int) -> Callable[[bool], None]:
         def done(went_well: bool) -> None:  # noqa: FBT001  (a callback of one fact)
+            self._tell_all()
             if link in self._links:
                 self._send(link, Done(serial, went_well))
 
         return done
+
+
+def _could_ask(rules: Rules, effect: Effect) -> bool:
+    """Whether a knock of some client could have this effect: never what only a hand may give or take."""
+    if not isinstance(effect, Admit):
+        return effect.client in rules.clients
+    return all(
+        (client := rules.clients.get(one.client)) is not None
+        and one.service in client.services
+        and terms.can_have(client, one.source)
+        for one in effect.grants
+    )

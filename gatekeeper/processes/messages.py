@@ -16,6 +16,11 @@ from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Stamp
 
 _AT_ONCE = 500
 """Grants or floors in one message: it must fit a socket's buffer."""
+_LARGEST = 2**63 - 1
+_LAST_MOMENT = 1e15
+"""Unix seconds: later than anything that a rule or a command can say."""
+_MOST_COUNTS, _LONGEST_NAME = 100, 60
+"""Counters are kept in the store for good, so nobody may fill it with their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,9 @@ def decode(data: bytes) -> Message:
         ValueError: it is none.
     """
     try:
-        name, *parts = json.loads(data)
+        name, *parts = json.loads(data, parse_constant=_refuse)
         message: Message = _READERS[name](*parts)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(f"not a message: {error}") from error
     return message
 
@@ -130,7 +135,37 @@ def _grants(grants: Iterable[Grant]) -> list[Any]:
 
 
 def _read_grants(found: Sequence[Any]) -> tuple[Grant, ...]:
-    return tuple(Grant(ip_network(source), service, client, end) for source, service, client, end in found)
+    return tuple(
+        Grant(ip_network(_word(source)), _word(service), _word(client), None if end is None else _moment(end))
+        for source, service, client, end in found
+    )
+
+
+# What a worker says may be anybody's words. A value of another type than the store and the kernel expect would end the
+# keeper, and, once it is stored, each keeper after it.
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number here")
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a word")
+    value.encode()  # or the store, which wants UTF-8, would take it for damage (UnicodeError is a ValueError)
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -_LARGEST <= value <= _LARGEST:
+        raise TypeError("not a number that the store can hold")
+    return value
+
+
+def _moment(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not -_LAST_MOMENT <= value <= _LAST_MOMENT:
+        raise TypeError("not a moment")
+    return value
 
 
 def _effect(effect: Effect) -> list[Any]:
@@ -141,11 +176,23 @@ def _effect(effect: Effect) -> list[Any]:
 
 
 def _read_effect(kind: str, what: Sequence[Any], stamp: Sequence[Any] | None) -> Effect:
-    its = None if stamp is None else Stamp(bytes.fromhex(stamp[0]), int(stamp[1]))
+    its = None if stamp is None else Stamp(bytes.fromhex(stamp[0]), _number(stamp[1]))
     if kind == "admit":
         return Admit(_read_grants(what), its)
     source, client, services = what
-    return Revoke(ip_network(source), client, None if services is None else tuple(services), its)
+    its_client = None if client is None else _word(client)
+    return Revoke(ip_network(_word(source)), its_client, None if services is None else tuple(map(_word, services)), its)
+
+
+def _read_do(serial: int, effect: Sequence[Any], reason: str, client: str | None, note: str | None) -> Do:
+    said = [None if one is None else _word(one) for one in (client, note)]
+    return Do(_number(serial), _read_effect(*effect), Reason(reason), *said)
+
+
+def _read_counts(counts: Mapping[str, int]) -> Counts:
+    if len(counts) > _MOST_COUNTS or any(len(_word(name)) > _LONGEST_NAME for name in counts):
+        raise ValueError("not counters")
+    return Counts({name: _number(number) for name, number in counts.items()})
 
 
 def _floors(floors: Mapping[bytes, Floor]) -> dict[str, Any]:
@@ -166,11 +213,11 @@ _WRITERS: dict[type[Any], Any] = {
     ClockStepped: lambda _: (),
 }
 _READERS: dict[str, Any] = {
-    "Do": lambda serial, effect, reason, client, note: Do(serial, _read_effect(*effect), Reason(reason), client, note),
+    "Do": _read_do,
     "Done": Done,
     "Grants": lambda grants, more: Grants(_read_grants(grants), more),
     "Changed": lambda admitted, ended: Changed(_read_grants(admitted), _read_grants(ended)),
     "Floors": lambda born, floors, more: Floors(born, _read_floors(floors), more),
-    "Counts": Counts,
+    "Counts": _read_counts,
     "ClockStepped": ClockStepped,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gatekeeper.confirm.probation import Probation
 from gatekeeper.firewall.backends import KernelBackend
+from gatekeeper.firewall.guardian import Learned
 from gatekeeper.lockout import Present
 from gatekeeper.protocols import KnockFormat
 from gatekeeper.settings import Mode, Rules
@@ -23,6 +24,8 @@ class Plan:
     variant: str
     """Of iptables."""
     backend: KernelBackend
+    learned: Learned
+    """What the ruleset was when it was loaded, by which each keeper's guardian keeps it."""
     present: Present | None
     """Who was connected before; ``None`` to a keeper that is not the first: they have been let in."""
     unconfirmed: Probation

@@ -1,4 +1,4 @@
-"""The supervisor: forks the keeper and the worker, and replaces what dies. It does nothing else, so that it lives.
+"""The supervisor: forks guardian, keeper and worker, and replaces what dies. It does nothing else, so that it lives.
 
 It has one thread, so a fork takes nothing by surprise; all that children need was imported and read before. A worker
 is replaced alone; with a keeper, the worker is replaced too. What fails again and again is tried with pauses, and
@@ -23,6 +23,7 @@ from types import FrameType
 from gatekeeper import observe
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.processes.child import LINK, Child, Control, Main
+from gatekeeper.processes.guarding import guard
 from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import pair
 from gatekeeper.processes.packets import work
@@ -32,6 +33,9 @@ _LOOK_EVERY = 2.0
 """Seconds. Deaths are heard of at once (SIGCHLD); this is for what hangs."""
 _STOP_PATIENCE = 0.8
 """Seconds that a stop waits for knocks in hand."""
+_LAST_PATIENCE = 0.5
+"""Seconds after which a process that was killed is let go of: the kernel ends it when the disk answers."""
+_ALL = 3
 _START_PATIENCE = 60.0
 """Seconds in which a child gets ready: with a hundred thousand grants, restoring takes some."""
 _SILENCE = 20.0
@@ -46,18 +50,20 @@ _SAY_AGAIN = 60.0
 
 
 class Supervisor:
-    """One keeper, one worker."""
+    """One guardian, one keeper, one worker."""
 
     def __init__(self, plan: Plan, *, on_ready: Callable[[str], None], on_life: Callable[[], None]) -> None:
         """Call ``on_ready`` once, when both are, with what the keeper says; ``on_life`` every two seconds or less."""
         self._plan = plan
         self._on_ready, self._on_life = on_ready, on_life
+        self._guardian: Child | None = None
         self._keeper: Child | None = None
         self._worker: Child | None = None
         self._was_ready = False
         self._stopping = False
         self._failures = 0
         self._next_try = 0.0
+        self._looked = time.monotonic()
         self._died: float | None = None
         self._said, self._say_again = "", 0.0
         self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -93,10 +99,13 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
         for child in self._children():
-            child.listen()
+            said = child.listen()
+            if child is self._guardian and self._keeper is not None:
+                for words in said:
+                    self._keeper.send(words)
 
     def _children(self) -> list[Child]:
-        return [child for child in (self._worker, self._keeper) if child is not None]
+        return [child for child in (self._guardian, self._worker, self._keeper) if child is not None]
 
     # -- who lives, who died
 
@@ -109,18 +118,33 @@ class Supervisor:
             keeper, self._keeper = self._keeper, None
             self._note_end(keeper, status)
             self._end_worker()
-        for child in self._children():
-            patience = _SILENCE if child.is_ready else _START_PATIENCE
-            if time.monotonic() - child.seen > patience:
-                observe.message(f"the {child.name} (process {child.pid}) hangs; it is killed", level=logging.ERROR)
-                child.kill()
+        if self._guardian is not None and (status := self._guardian.ended()) is not None:
+            guardian, self._guardian = self._guardian, None
+            self._note_end(guardian, status)
+        self._kill_what_hangs()
         if time.monotonic() >= self._next_try:
             self._begin_missing()
-        if self._keeper is not None and self._keeper.is_ready and self._worker is not None and self._worker.is_ready:
+        there = self._children()
+        if self._keeper is not None and len(there) == _ALL and all(child.is_ready for child in there):
             self._note_ready(self._keeper)
+
+    def _kill_what_hangs(self) -> None:
+        now = time.monotonic()
+        was_stopped, self._looked = now - self._looked > _LOOK_EVERY * 2, now
+        for child in self._children():
+            if was_stopped:  # the whole machine, or all of us: they had no more time than we had
+                child.seen = now
+            patience = _SILENCE if child.is_ready else _START_PATIENCE
+            if now - child.seen > patience and not child.was_killed:
+                child.was_killed = True
+                words = f"the {child.name} (process {child.pid}) hangs; it is killed"
+                observe.message(f"{words} (as soon as the kernel can: it may wait for a disk)", level=logging.ERROR)
+                child.kill()
 
     def _begin_missing(self) -> None:
         try:
+            if self._guardian is None:  # before the keeper, and whether or not that can begin
+                self._guardian = self._fork("guardian", partial(guard, self._plan))
             if self._keeper is None:
                 self._keeper = self._fork("keeper", partial(keep, self._plan))
             elif self._keeper.is_ready and self._worker is None:
@@ -190,12 +214,17 @@ class Supervisor:
         for child in self._children():
             child.stop()
             self._reap(child, seconds=_STOP_PATIENCE)
-        self._worker = self._keeper = None
+        self._guardian = self._worker = self._keeper = None
 
     @staticmethod
     def _reap(child: Child, *, seconds: float) -> None:
+        """Wait for its end; kill it when it takes too long, and let go of what not even that ends."""
         deadline = time.monotonic() + seconds
         while child.ended() is None:
+            if time.monotonic() > deadline + _LAST_PATIENCE:
+                words = f"the {child.name} (process {child.pid}) waits for a disk, and ends with that"
+                observe.message(words, level=logging.ERROR)
+                return
             if time.monotonic() > deadline:
                 child.kill()
             time.sleep(0.002)

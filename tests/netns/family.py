@@ -12,7 +12,7 @@ from tests.netns.site import wait_until
 
 
 def children(running: Gatekeeper) -> dict[str, int]:
-    """Return the process numbers of ``keeper`` and ``worker``, as far as they are there."""
+    """Return the process numbers of ``guardian``, ``keeper`` and ``worker``, as far as they are there."""
     pid = running.process.pid
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
@@ -41,4 +41,4 @@ def kill(running: Gatekeeper, name: str) -> int:
 
 def is_whole(running: Gatekeeper) -> bool:
     """Whether nobody is missing."""
-    return set(children(running)) == {"keeper", "worker"}
+    return set(children(running)) == {"guardian", "keeper", "worker"}

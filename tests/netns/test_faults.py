@@ -83,7 +83,7 @@ def _socket(site: Site, address: str, kind: socket.SocketKind) -> socket.socket:
 # -- processes
 
 
-@pytest.mark.parametrize("name", ["worker", "keeper"])
+@pytest.mark.parametrize("name", ["worker", "keeper", "guardian"])
 def test_a_process_that_is_killed_is_replaced_within_a_second(site: Site, version: int, name: str) -> None:
     running = site.run()
     with watched(site, version):
@@ -118,7 +118,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(site: Site) -> None:
     )
     running = site.run(program=[sys.executable, "-c", code])
     with watched(site, 4):
-        for name in ("worker", "keeper"):
+        for name in ("worker", "keeper", "guardian"):
             pid = children(running)[name]
             os.kill(pid, signal.SIGSTOP)
             wait_until(lambda pid=pid: not is_alive(pid), seconds=4)  # type: ignore[misc]
@@ -130,7 +130,7 @@ def test_a_process_that_hangs_is_killed_and_replaced(site: Site) -> None:
 def test_without_memory_the_door_stays_shut_and_works_again_when_there_is_some(site: Site, version: int) -> None:
     running = site.run()
     with watched(site, version):
-        for name in ("worker", "keeper"):
+        for name in ("worker", "keeper", "guardian"):
             pid = children(running)[name]
             resource.prlimit(pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
             for _ in range(30):

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from gatekeeper.demo.network import inside
-from gatekeeper.firewall.netlink import NETFILTER, message, netfilter_header
-from tests.netns.family import children
+from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, message, nested, netfilter_header
+from gatekeeper.store.sqlite import FILE
+from tests.netns.family import children, kill
 from tests.netns.prober import Prober, Probes
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
 
@@ -196,13 +197,95 @@ def change_members(site: Site, backend: str, version: int) -> None:
         site.shell(*iptables, "-I", f"GKEEPER-{chain}-web", flag, STRANGER[version], *end)
 
 
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_what_is_changed_while_the_guardian_is_dead_is_not_taken_for_what_should_be(site: Site, variant: str) -> None:
+    """Also where each chain has as many rules as it should."""
+    site.write_rules(f"{RULES}firewall: {{variant: {variant}}}\n")
+    running = site.run()
+    before = rules_in(site, variant)
+    guardian = children(running)["guardian"]
+    os.kill(guardian, signal.SIGSTOP)  # as good as dead, and not replaced yet
+    for chain, number in (("GKEEPER-IN-ssh", "3"), ("GKEEPER-OUT-ssh", "3")):
+        site.shell(tool(variant, 4), "-t", "mangle", "-R", chain, number, "-j", "RETURN")
+    assert site.stranger_connects(4) == "open"
+    os.kill(guardian, signal.SIGKILL)
+    wait_until(lambda: rules_in(site, variant) == before)
+    wait_until(lambda: " repaired " in running.log)
+    assert site.stranger_connects(4) == "silent"
+
+
+def test_the_rules_are_kept_while_there_is_no_store(site: Site) -> None:
+    """The keeper cannot begin without one; who keeps the rules needs none."""
+    running = site.run()
+    before = rules_in(site, "nft")
+    (site.state / FILE).write_bytes(b"damaged" * 1000)
+    kill(running, "keeper")
+    wait_until(lambda: "the keeper cannot go on" in running.log)
+    for version in (4, 6):
+        site.shell(tool("nft", version), "-t", "mangle", "-F")
+    wait_until(lambda: rules_in(site, "nft") == before)
+    assert site.stranger_connects(4) == site.stranger_connects(6) == "silent"
+    assert "Traceback" not in running.log
+    begin = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - begin < 2
+
+
+def test_rules_that_are_no_grants_do_not_stay_among_those_of_grants(site: Site) -> None:
+    """Where grants are rules: whatever else they match, or for whom."""
+    site.write_rules(f"{RULES}firewall: {{backend: rules}}\n")
+    running = site.run()
+    site.knock(b"open_sesame", 4)
+    wait_until(lambda: site.connect(4) == "open")
+    for what in (["-p", "tcp"], ["-i", "stranger"], ["!", "-s", "1.2.3.4"]):
+        site.shell("iptables", "-t", "mangle", "-I", "GKEEPER-SRC-ssh", *what, "-g", "GKEEPER-PASS")
+        out = ["-o", "stranger"] if what[0] == "-i" else ["-p", "tcp"]
+        site.shell("iptables", "-t", "mangle", "-I", "GKEEPER-DST-ssh", *out, "-j", "RETURN")
+        wait_until(lambda: site.stranger_connects(4) == "silent", seconds=4)
+        assert site.connect(4) == "open"
+    assert "mended" in running.log
+
+
+def change_tables(site: Site, *requests: tuple[int, int, bytes]) -> None:
+    """Do what `nft` does, in one step."""
+    with inside(site.server):
+        kernel = Netlink(NETFILTER)
+    with kernel:
+        kernel.batch(10, requests)
+
+
+@pytest.mark.parametrize("fault", ["dormant", "no hook", "behind all others"])
+def test_rules_that_no_packet_meets_any_more_are_noticed_and_hooked_again(site: Site, fault: str) -> None:
+    """By nft a table can be made dormant, and a base chain be declared anew without its hook."""
+    running = site.run()
+    before = rules_in(site, "nft")
+    mangle = netfilter_header(socket.AF_INET) + attribute(1, b"mangle\0")
+    new_table, new_chain, delete_chain, delete_rules = (10 << 8 | kind for kind in (0, 3, 5, 8))
+    if fault == "dormant":
+        change_tables(site, (new_table, 0, mangle + attribute(2, b"\0\0\0\1")))
+    for name, number in (("INPUT", 1), ("OUTPUT", 3)) if fault != "dormant" else ():
+        hook = nested(4, attribute(1, number.to_bytes(4)), attribute(2, (300).to_bytes(4)))
+        kind = b"" if fault == "no hook" else hook + attribute(7, b"filter\0")
+        chain = attribute(3, name.encode() + b"\0")
+        change_tables(
+            site,
+            (delete_rules, 0, mangle + attribute(2, name.encode() + b"\0")),
+            (delete_chain, 0, mangle + chain),
+            (new_chain, 0x400, mangle + chain + kind),
+        )
+    wait_until(lambda: " repaired " in running.log)
+    wait_until(lambda: rules_in(site, "nft") == before)
+    assert site.stranger_connects(4) == "silent"
+    assert "repair-failed" not in running.log
+
+
 def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site: Site) -> None:
     """A rule knows its set by a number, which may be another's afterwards."""
     running = site.run()
     for version in (4, 6):
         site.knock(b"open_sesame", version)
         wait_until(lambda version=version: site.connect(version) == "open")  # type: ignore[misc]
-    os.kill(keeper := children(running)["keeper"], signal.SIGSTOP)  # or it would be quicker than we are
+    os.kill(keeper := children(running)["guardian"], signal.SIGSTOP)  # or it would be quicker than we are
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
         # the kernel lets go of a set some time after its rules have gone

@@ -43,7 +43,7 @@ def test_a_stop_that_comes_to_another_thread_is_heard(site: Site) -> None:
     """As one that comes just before a loop waits. Keeper and worker have a second thread, for the log."""
     running = site.run()
     tgkill = 234 if platform.machine() == "x86_64" else 131  # asm/unistd.h: amd64, or arm64 and riscv64
-    for name in ("worker", "keeper"):
+    for name in ("worker", "keeper", "guardian"):
         pid = children(running)[name]
         others = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid]
         assert ctypes.CDLL(None).syscall(tgkill, pid, others[0], int(signal.SIGTERM)) == 0
@@ -64,7 +64,7 @@ def test_the_worker_is_confined_and_the_others_are_not(site: Site) -> None:
         }
         for name, pid in {**children(running), "supervisor": running.process.pid}.items()
     }
-    assert found == {"worker": {"2"}, "keeper": {"0"}, "supervisor": {"0"}}
+    assert found == {"worker": {"2"}, "keeper": {"0"}, "guardian": {"0"}, "supervisor": {"0"}}
     assert "not confined" not in running.log
 
 

@@ -11,7 +11,7 @@ from gatekeeper.processes.messages import Counts, Done, Message
 
 def test_messages_arrive_whole_and_in_order_also_those_that_had_to_wait() -> None:
     one, other = map(Link, link.pair())
-    sent = [Counts({"x" * 2000: number}) for number in range(1000)]
+    sent = [Counts({f"{part:050}": number for part in range(40)}) for number in range(1000)]
     for message in sent:
         one.send(message)
     assert one.backlog

@@ -51,6 +51,31 @@ def test_a_message_with_the_wrong_parts_is_none(data: bytes) -> None:
         messages.decode(data)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'["Do",1,["admit",[["192.0.2.1/32","ssh","a",%s]],null],"opened","a",null]' % end
+        for end in (b"Infinity", b"NaN", b'"never"', b"1e99", b"true", b"[]")
+    ]
+    + [
+        b'["Do",1,["admit",[["192.0.2.1/32",["ssh"],"a",1]],null],"opened","a",null]',
+        b'["Do",1,["admit",[["192.0.2.1/32","ssh","\\ud800",1]],null],"opened","a",null]',
+        b'["Do",1,["admit",[],["00",1%s]],"opened","a",null]' % (b"0" * 30),
+        b'["Do",1,["revoke",["192.0.2.1/32","a",[5]],null],"closed","a",null]',
+        b'["Do",[1],["admit",[],null],"opened","a",null]',
+        b'["Counts",5]',
+        b'["Counts",{"x":1%s}]' % (b"0" * 30),
+        b'["Counts",{"x":"y"}]',
+        b'["Counts",{"%s":1}]' % (b"x" * 61),
+        b'["Counts",{%s}]' % b",".join(b'"%d":1' % number for number in range(101)),
+    ],
+)
+def test_values_that_would_end_the_keeper_or_stay_in_its_store_are_no_message(data: bytes) -> None:
+    """Whoever has taken over a worker may say anything."""
+    with pytest.raises(ValueError, match="not a message"):
+        messages.decode(data)
+
+
 def test_many_grants_come_in_parts_that_fit_a_socket_and_the_last_says_so() -> None:
     grants = [Grant(ip_network(f"2001:db8::{number:x}"), "a-long-service-1", "x" * 64, 1e9) for number in range(2300)]
     parts = list(messages.all_grants(grants))
