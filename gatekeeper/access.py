@@ -43,6 +43,19 @@ def require_reachable(paths: Sequence[Path]) -> None:
             raise UsageError(f"{path} is out of a service's sight: the units hide people's and temporary files", hint)
 
 
+def require_own_folder(folder: Path) -> None:
+    """Refuse to take over, with all that is in it, a folder that is not gatekeeper's alone (``--state-dir /var/lib``).
+
+    Raises:
+        UsageError: there are folders in it, which a state directory has none of.
+    """
+    if folder.is_dir():
+        inner = next((path for path in sorted(folder.iterdir()) if path.is_dir()), None)
+        if inner is not None:
+            words = f"{folder} is no state directory of gatekeeper's: {inner.name} in it is a folder"
+            raise UsageError(words, f"--state-dir {folder / 'gatekeeper'}")
+
+
 def make_user(name: str, *, say: Say) -> None:
     """Make the system user that the service is, if it is not there.
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from gatekeeper import __version__, lockout, observe, rules, serverkeys
+from gatekeeper import __version__, lockout, observe, rules, serverkeys, units
 from gatekeeper.confirm.probation import probation
 from gatekeeper.errors import QueueError
 from gatekeeper.firewall import backends, guardian, nfqueue, tools
@@ -57,13 +57,16 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
         _refuse_taken_queue(the_rules.firewall.queue)
-        unconfirmed = locks.enter_context(probation(how.confirm_within))
+        fallback, draft = state_dir.absolute() / units.FALLBACK, state_dir.absolute() / f"{units.FALLBACK}.unconfirmed"
+        undo, keep = ["rm", "-f", str(draft)], ["mv", "-f", str(draft), str(fallback)]
+        unconfirmed = locks.enter_context(probation(how.confirm_within, undo=[undo], keep=[keep]))
         with lockout.looking(the_rules, grant_me=how.grant_me) as present:
             backend, variant, warnings = backends.load(the_rules)
             learned = guardian.learn(the_rules, tools.Iptables(variant), has_rules=not backend.keeps_time)
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
-        keep_for_boot(the_rules, state_dir, variant, backend)
+        if not how.only_observe:
+            keep_for_boot(the_rules, fallback if how.confirm_within is None else draft, variant, backend)
         with closed_if_it_fails(the_rules, backend):
             locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
             plan = Plan(

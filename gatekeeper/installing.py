@@ -68,6 +68,7 @@ def install(order: Order, say: Say) -> None:
         _write(texts, order.root, say)
         return
     access.require_reachable([*_program_places(), order.rules])
+    access.require_own_folder(order.state_dir)
     was_active = _is_active()
     _refuse_running_by_hand(order.state_dir, was_active=was_active)
     if not setup.is_legacy:

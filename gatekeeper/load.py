@@ -42,7 +42,7 @@ def load(rules_file: Path, state_dir: Path) -> None:
             backend, variant, warnings = backends.load(the_rules)
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
-        keep_for_boot(the_rules, state_dir, variant, backend)
+        keep_for_boot(the_rules, state_dir / units.FALLBACK, variant, backend)
         with contextlib.closing(backend), closed_if_it_fails(the_rules, backend):
             number = _let_in(the_rules, state_dir, backend, present)
     place = f"iptables {variant}, {backend.name}"
@@ -65,10 +65,10 @@ def _let_in(the_rules: Rules, state_dir: Path, backend: backends.KernelBackend, 
         return len(enforcer.allowlist)
 
 
-def keep_for_boot(the_rules: Rules, state_dir: Path, variant: str, backend: backends.KernelBackend) -> None:
-    """Leave the closed ruleset behind for a boot at which these rules, or this program, cannot be used any more."""
+def keep_for_boot(the_rules: Rules, path: Path, variant: str, backend: backends.KernelBackend) -> None:
+    """Leave the closed ruleset behind, at ``path``, for a boot at which the rules, or this program, cannot be used."""
     members = SetMembers() if backend.keeps_time else RuleMembers()
-    path = state_dir / units.FALLBACK
+    state_dir = path.parent
     temporary = path.with_suffix(".new")
     try:
         text = fallback.script(the_rules, variant, members)

@@ -24,7 +24,7 @@ _TOOL_TIMEOUT = 10.0
 def holders(lock: Path) -> list[int]:
     """List the processes that hold a lock (those that were forked with it hold it too), the oldest number first."""
     try:
-        wanted = lock.stat()
+        wanted = lock.lstat()  # never what a link names: others hold locks too
     except OSError:
         return []
     numbers = sorted(int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit())
@@ -133,7 +133,7 @@ def _signal(pid: int, lock: Path, number: signal.Signals) -> None:
     with contextlib.suppress(OSError):
         fd = os.pidfd_open(pid)
         try:
-            if _holds(pid, lock.stat()):
+            if _holds(pid, lock.lstat()):
                 signal.pidfd_send_signal(fd, number)
         finally:
             os.close(fd)

@@ -1,7 +1,9 @@
 """How commands and ``run`` speak to the guard: a word to its socket, and lines of JSON back.
 
 Words: ``status``; ``confirm``: the ruleset may stay; ``revert``: put it back now; ``leave``: the same, from a run that
-has ended its work and waits; ``watch``: tell me how it ends.
+has ended its work and waits; ``watch``: tell me how it ends; ``call off``: put nothing back, also if that has begun.
+
+The socket's folder can be the service's user's, so what comes from there is looked at before root's terminal shows it.
 """
 
 from __future__ import annotations
@@ -70,8 +72,9 @@ def _answers(one: socket.socket) -> Iterator[Word]:
         try:
             for line in lines:
                 found = json.loads(line)
-                yield Word(State(found["state"]), str(found["text"]), int(found["left"]))
-        except (OSError, ValueError, KeyError):
+                text = "".join(char if char.isprintable() else "?" for char in str(found["text"]))
+                yield Word(State(found["state"]), text, int(found["left"]))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):  # it is no guard
             return
 
 

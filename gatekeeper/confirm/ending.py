@@ -20,6 +20,7 @@ def confirm() -> tuple[str, str | None]:
 
     Raises:
         UsageError: nothing waits to be confirmed, or it is too late.
+        GatekeeperError: it is not known whether the ruleset stays.
     """
     answers = asking.ask("confirm", patience=_PATIENCE)
     word = None if answers is None else next(answers, None)
@@ -29,6 +30,9 @@ def confirm() -> tuple[str, str | None]:
         raise UsageError(f"it is too late: {word.text}", "the ruleset is being put back as it was")
     if plan.read() is None:
         raise _nothing()
+    if answers is not None:
+        hint = "type it again; `gatekeeper flush --stop` opens the ports"
+        raise GatekeeperError("the guard of --confirm is there, and says nothing: the ruleset may be put back", hint)
     plan.forget("confirmed after the guard had been killed")
     return "confirmed: the ruleset stays", _caution()
 
@@ -68,7 +72,7 @@ def _revert_without_guard() -> str:
 
 def call_off() -> bool:
     """End a probation without putting anything back: somebody takes everything out. Returns whether there was one."""
-    answers = asking.ask("confirm", patience=_PATIENCE)
+    answers = asking.ask("call off", patience=_PATIENCE)
     if answers is not None and next(answers, None) is not None:
         return True
     if plan.plan_file().exists():

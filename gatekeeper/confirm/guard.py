@@ -74,6 +74,9 @@ class Guard:
         self._do(self._plan.undo)
         return self._put_back()
 
+    def _is_called_off(self) -> bool:
+        return self._state is State.CONFIRMED
+
     def revert(self, reason: str) -> None:
         """Put the ruleset back now."""
         if self._state is State.WAITING:
@@ -98,6 +101,7 @@ class Guard:
             "confirm": self._confirm,
             "revert": lambda: self.revert("`gatekeeper confirm --revert` was called"),
             "leave": self._leave,
+            "call off": self._call_off,
         }
         before = self._state
         if word in act:
@@ -115,6 +119,10 @@ class Guard:
     def _confirm(self) -> None:
         if self._state is State.WAITING:
             self._state, self._text = State.CONFIRMED, "confirmed: the ruleset stays"
+
+    def _call_off(self) -> None:
+        """Put nothing back, nor try again: somebody takes everything out."""
+        self._state, self._text = State.CONFIRMED, "called off by `gatekeeper flush`: nothing is put back"
 
     def _leave(self) -> None:
         self._run_has_left = True
@@ -168,6 +176,8 @@ class Guard:
 
     def _put_back(self) -> int:
         for number in range(_TRIES):
+            if self._is_called_off():
+                return self._end(self._text)
             try:
                 if self._seen is not None:  # but once: a second try would look at what the first one has put back
                     self._closed, self._seen = snapshot.closed_since(self._seen), None
@@ -191,7 +201,7 @@ class Guard:
 
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 and not self._is_called_off():
             self._serve(left)
 
     def _end(self, text: str, state: State = State.CONFIRMED) -> int:

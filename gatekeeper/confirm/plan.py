@@ -12,6 +12,10 @@ from gatekeeper.errors import StoreError
 from gatekeeper.firewall.snapshot import Snapshot
 from gatekeeper.store.lock import of_this_namespace
 
+_CAREFULLY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""The folder can be the service's user's: no link there is ours, and a pipe must not keep us waiting."""
+_READ = os.O_RDONLY | _CAREFULLY
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -77,7 +81,7 @@ def read() -> Plan | None:
     """
     path = plan_file()
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), encoding="utf-8") as file:
+        with os.fdopen(os.open(path, _READ), encoding="utf-8") as file:
             there = os.fstat(file.fileno())
             if there.st_uid not in {0, os.geteuid()} or there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 raise StoreError(f"{path} is not ours", "somebody else has written it: look at it, and remove it")
@@ -101,7 +105,7 @@ def forget(words: str) -> None:
     """Remove the plan, and note how it ended."""
     path = last_file()
     try:
-        fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | _CAREFULLY, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(words + "\n")
     except OSError:
@@ -113,6 +117,8 @@ def forget(words: str) -> None:
 def last() -> str | None:
     """Say how the last probation ended; ``None`` if nothing is known of one."""
     try:
-        return last_file().read_text(encoding="utf-8").strip() or None
+        with os.fdopen(os.open(last_file(), _READ), encoding="utf-8", errors="replace") as file:
+            text = file.read(1000).strip()
+        return "".join(char if char.isprintable() else "?" for char in text) or None
     except OSError:
         return None

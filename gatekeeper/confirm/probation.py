@@ -82,8 +82,12 @@ class Probation:
 
 
 @contextlib.contextmanager
-def probation(seconds: int | None) -> Iterator[Probation]:
+def probation(
+    seconds: int | None, *, undo: Sequence[Sequence[str]] = (), keep: Sequence[Sequence[str]] = ()
+) -> Iterator[Probation]:
     """Put what is loaded inside on probation for so many seconds; however that ends, it is over at the end.
+
+    ``undo``, ``keep``: as ``begin`` has them.
 
     ``None``: what is loaded stays; unless it joins a probation that somebody else has begun in this namespace.
 
@@ -91,7 +95,7 @@ def probation(seconds: int | None) -> Iterator[Probation]:
         GatekeeperError: there is one already, or the guard did not start. Nothing was touched.
     """
     if seconds is not None:
-        begin(seconds)
+        begin(seconds, undo=undo, keep=keep)
     one = Probation(is_ours=seconds is not None)
     try:
         yield one

@@ -73,6 +73,7 @@ class Guardian(threading.Thread):
         self._watch = watch(variant.variant, self._tables, tuple(self._expected))
         self._sets = None if has_rules else Ipset()
         self._is_stopping = threading.Event()
+        self._parent = os.getppid()
         self._last_good = time.monotonic()
         self._repairs: deque[float] = deque(maxlen=_MANY)
         self._last_repair = 0.0
@@ -158,6 +159,9 @@ class Guardian(threading.Thread):
             if not faults:
                 self._is_in_order()
                 return 0.0
+        if os.getppid() != self._parent:  # whoever killed `run` may be taking everything out: do not put it back
+            self._is_stopping.set()
+            return 0.0
         amiss = self._in_words(faults)
         try:
             self._repair(looks, faults)

@@ -129,7 +129,8 @@ def holder(path: Path) -> int | None:
         StoreError: we may not look.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # The folder can be the service's user's: a link there is none of ours, and a pipe must not keep us waiting.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:

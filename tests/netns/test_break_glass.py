@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,19 @@ def test_without_python_the_commands_of_the_page_take_all_of_ours_out(site: Site
     after = site.shell(f"iptables-{variant}-save", "-t", "mangle").splitlines()[1:-1]
     assert [line for line in after if line.startswith("-A")] == [line for line in before if line.startswith("-A")]
     assert site.shell("ipset", "list", "-n") == "theirs\n"
+
+
+def test_what_run_leaves_behind_when_it_is_killed_puts_nothing_back(site: Site) -> None:
+    """Also while its keeper waits for a lock, or a disk, and has not noticed yet."""
+    site.run()
+    with (site.state / "change.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        site.knock(b"open_sesame", 4)
+        time.sleep(0.2)
+        site.shell("sh", "-eux", text=page("Without Python, or without gatekeeper"))
+        time.sleep(0.5)
+        assert ours(site) == []
+    assert site.stranger_connects(4) == "open"
 
 
 def test_one_address_can_be_let_in_with_nobody_there(site: Site, version: int) -> None:

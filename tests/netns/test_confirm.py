@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gatekeeper.demo.network import inside, netns_argv
-from gatekeeper.demo.server import Gatekeeper
+from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from gatekeeper.errors import GatekeeperError
 from tests.netns.site import RULES, STRANGER, Site, wait_until
 
@@ -215,6 +216,53 @@ def test_revert_does_not_wait_and_does_without_a_guard(site: Site) -> None:
     wait_until(lambda: is_open(site))
 
 
+def test_flush_is_final_also_while_the_guard_tries_again(site: Site) -> None:
+    site.run().stop()
+    run(site, 60)
+    site.shell("ipset", "create", "gatekeeper-t4-ssh", "hash:net", "timeout", "0")
+    match = ["FORWARD", "-m", "set", "--match-set", "gatekeeper-t4-ssh", "src"]
+    site.shell("iptables-nft", "-A", *match)  # so that the set cannot go, and nothing be put back
+    with subprocess.Popen(netns_argv(site.server, *gatekeeper_argv("confirm", "--revert"))) as revert:
+        time.sleep(1)
+        assert "it is too late" in site.command("confirm").stderr
+        site.shell("iptables-nft", "-D", *match)
+        assert "called off" in site.ok("flush", "--stop")
+        assert revert.wait(10) == 1
+    with pytest.raises(AssertionError, match="there is no guard"):
+        _guard(site)
+    assert ours(site) == []
+    assert is_open(site)
+
+
+def test_what_lies_in_the_folder_is_no_trap_for_root(site: Site) -> None:
+    """It can be the service's user's, who must not have root kill others, hang, or write to its terminal."""
+    elsewhere = site.directory / "elsewhere"
+    site.state.mkdir(mode=0o700)
+    (site.state / "run.lock").symlink_to(elsewhere)
+    holds = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('up'); sys.stdout.flush()"
+    argv = netns_argv(site.server, sys.executable, "-c", f"{holds}; time.sleep(60)", str(elsewhere))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        site.ok("flush", "--stop")
+        assert other.poll() is None
+        other.kill()
+    (site.state / "run.lock").unlink()
+    os.mkfifo(site.state / "run.lock")
+    site.ok("flush", "--stop")
+    with socket.socket(socket.AF_UNIX) as false:
+        false.bind(f"/run/gatekeeper/netns-{site.shell('stat', '-Lc', '%i', '/proc/self/ns/net').strip()}.confirm.sock")
+        false.listen()
+        for answer in (b"[1]\n", b'{"state": "confirmed", "text": "", "left": null}\n', b"[" * 100_000 + b"\n"):
+            argv = netns_argv(site.server, *gatekeeper_argv("confirm"))
+            with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as asking:
+                one, _ = false.accept()
+                with one:
+                    assert one.recv(64) == b"confirm\n"
+                    one.sendall(answer)
+                assert "error: no ruleset waits to be confirmed" in asking.communicate(timeout=10)[1]
+
+
 def _guard(site: Site) -> int:
     """Find the guard in the server's namespace."""
     number = int(site.shell("stat", "-Lc", "%i", "/proc/self/ns/net"))
@@ -226,3 +274,19 @@ def _guard(site: Site) -> int:
             ):
                 return int(process.name)
     raise AssertionError("there is no guard")
+
+
+def test_what_a_broken_boot_would_load_is_what_was_confirmed(site: Site) -> None:
+    """Neither what was put back, nor what only observes."""
+    kept = site.state / "closed.sh"
+    running = run(site, 30)
+    assert site.command("confirm", "--revert").returncode == 0
+    ends(running)
+    site.run("--observe").stop()
+    assert not kept.exists()
+    running = run(site, 30)
+    assert not kept.exists()
+    assert site.command("confirm").returncode == 0
+    wait_until(kept.exists)
+    running.stop()
+    assert [path.name for path in site.state.glob("closed*")] == ["closed.sh"]
