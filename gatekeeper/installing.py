@@ -19,6 +19,7 @@ from pathlib import Path
 import gatekeeper
 from gatekeeper import access, admin, lockout, units
 from gatekeeper import rules as rules_file
+from gatekeeper.confirm import plan
 from gatekeeper.confirm.probation import begin
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import apply, tools
@@ -88,6 +89,7 @@ def install(order: Order, say: Say) -> None:
         say("enabled both: they start with the machine")
     else:
         enable, stop = (["systemctl", verb, *names] for verb in ("enable", "stop"))
+        _give_runtime(setup)
         begin(order.confirm_within, undo=[stop], keep=[enable])
     if order.starts:
         _start(setup, was_active=was_active, say=say)
@@ -96,6 +98,16 @@ def install(order: Order, say: Say) -> None:
             f"type `gatekeeper confirm` in a new session within {order.confirm_within} s, and both stay, at boots too"
         )
         say(f"{words}; or they are stopped, and the ruleset is as it was before")
+
+
+def _give_runtime(setup: units.Setup) -> None:
+    """Give the service its folder before the guard's files are in it.
+
+    systemd gives a RuntimeDirectory= of another user to the service's with all that is in it; and a plan that is not
+    root's is not believed any more.
+    """
+    if not plan.plan_file().exists():
+        access.give_folder(_RUNTIME, setup.user, say=lambda _: None)
 
 
 def _let_me_in(found: Rules, state_dir: Path, say: Say) -> None:

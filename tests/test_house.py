@@ -103,6 +103,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "observe",
         "rejection",
         "client.knocker",
+        "confirm.commands",
         "confirm.plan",
         "firewall.adopt",
         "firewall.guardian",
