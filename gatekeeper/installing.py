@@ -69,7 +69,7 @@ def install(order: Order, say: Say) -> None:
         _write(texts, order.root, say)
         return
     access.require_reachable([*_program_places(), order.rules])
-    was_active = _is_active()
+    was_active = _is("active")
     _refuse_running_by_hand(order.state_dir, was_active=was_active)
     if not setup.is_legacy:
         access.make_user(units.USER, say=say)
@@ -98,6 +98,8 @@ def install(order: Order, say: Say) -> None:
             f"type `gatekeeper confirm` in a new session within {order.confirm_within} s, and both stay, at boots too"
         )
         say(f"{words}; or they are stopped, and the ruleset is as it was before")
+        if _is("enabled"):  # by an earlier install
+            say("warning: both were enabled before, so they start with the next boot, confirmed or not")
 
 
 def _give_runtime(setup: units.Setup) -> None:
@@ -221,9 +223,9 @@ def _start(setup: units.Setup, *, was_active: bool, say: Say) -> None:
             say(f"warning: {words}")
 
 
-def _is_active() -> bool:
+def _is(state: str) -> bool:
     with contextlib.suppress(GatekeeperError):
-        _systemctl("is-active", "--quiet", units.SERVICE)
+        _systemctl(f"is-{state}", "--quiet", units.SERVICE)
         return True
     return False
 

@@ -80,6 +80,8 @@ TimeoutStartSec=60
 TimeoutStopSec=6
 KillMode=mixed
 OOMScoreAdjust=-900
+# One that the kernel kills for want of memory is replaced, and not the whole.
+OOMPolicy=continue
 Nice=-10
 {_sandbox(setup)}
 [Install]
