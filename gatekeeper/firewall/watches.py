@@ -44,8 +44,8 @@ _KNOWN = (
     "ansible-playboo",
 )
 """Programs that change firewalls, as /proc/PID/comm names them (15 characters)."""
-_KEEPER = "gk-keeper"
-"""What the process is called whose thread we are (processes/child.py)."""
+_OURS = ("gk-guardian", "gk-keeper")
+"""What the process may be called in which this watches (processes/child.py)."""
 
 
 class Watch(Protocol):
@@ -108,7 +108,7 @@ class Told:
         if others and self._noticed is None:
             self._noticed = time.monotonic()
         # In a container with process numbers of its own, the kernel's number of us is not the one that we know.
-        self._doers |= {one.pid: _described(one) for one in others if one.name != _KEEPER}
+        self._doers |= {one.pid: _described(one) for one in others if one.name not in _OURS}
         return bool(others)
 
     def looks(self) -> dict[int, Look]:
