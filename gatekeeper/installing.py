@@ -19,6 +19,7 @@ from pathlib import Path
 import gatekeeper
 from gatekeeper import access, admin, lockout, units
 from gatekeeper import rules as rules_file
+from gatekeeper.confirm import plan
 from gatekeeper.confirm.probation import begin
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import apply, tools
@@ -69,7 +70,7 @@ def install(order: Order, say: Say) -> None:
         return
     access.require_reachable([*_program_places(), order.rules])
     access.require_own_folder(order.state_dir)
-    was_active = _is_active()
+    was_active = _is("active")
     _refuse_running_by_hand(order.state_dir, was_active=was_active)
     if not setup.is_legacy:
         access.make_user(units.USER, say=say)
@@ -89,6 +90,7 @@ def install(order: Order, say: Say) -> None:
         say("enabled both: they start with the machine")
     else:
         enable, stop = (["systemctl", verb, *names] for verb in ("enable", "stop"))
+        _give_runtime(setup)
         begin(order.confirm_within, undo=[stop], keep=[enable])
     if order.starts:
         _start(setup, was_active=was_active, say=say)
@@ -97,6 +99,18 @@ def install(order: Order, say: Say) -> None:
             f"type `gatekeeper confirm` in a new session within {order.confirm_within} s, and both stay, at boots too"
         )
         say(f"{words}; or they are stopped, and the ruleset is as it was before")
+        if _is("enabled"):  # by an earlier install
+            say("warning: both were enabled before, so they start with the next boot, confirmed or not")
+
+
+def _give_runtime(setup: units.Setup) -> None:
+    """Give the service its folder before the guard's files are in it.
+
+    systemd gives a RuntimeDirectory= of another user to the service's with all that is in it; and a plan that is not
+    root's is not believed any more.
+    """
+    if not plan.plan_file().exists():
+        access.give_folder(_RUNTIME, setup.user, say=lambda _: None)
 
 
 def _let_me_in(found: Rules, state_dir: Path, say: Say) -> None:
@@ -210,9 +224,9 @@ def _start(setup: units.Setup, *, was_active: bool, say: Say) -> None:
             say(f"warning: {words}")
 
 
-def _is_active() -> bool:
+def _is(state: str) -> bool:
     with contextlib.suppress(GatekeeperError):
-        _systemctl("is-active", "--quiet", units.SERVICE)
+        _systemctl(f"is-{state}", "--quiet", units.SERVICE)
         return True
     return False
 

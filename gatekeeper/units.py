@@ -73,13 +73,16 @@ NotifyAccess=all
 ExecStart={_command(setup, "run")}
 Restart=on-failure
 RestartSec=100ms
-# What it ended with words for (rules that cannot be used, a full disk) does not pass in 100 ms.
-ExecStopPost=/bin/sh -c 'case "$$EXIT_STATUS" in 1|2) exec sleep 4;; esac'
+# What it ended with words for (rules that cannot be used) does not pass in 100 ms, nor does what kept systemd from
+# starting it (200 and up: the program or its user is gone).
+ExecStopPost=/bin/sh -c 'case "$$EXIT_STATUS" in 1|2|2??) exec sleep 4;; esac'
 WatchdogSec=15
 TimeoutStartSec=60
 TimeoutStopSec=6
 KillMode=mixed
 OOMScoreAdjust=-900
+# One that the kernel kills for want of memory is replaced, and not the whole.
+OOMPolicy=continue
 Nice=-10
 {_sandbox(setup)}
 [Install]

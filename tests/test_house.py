@@ -23,6 +23,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "units",
         "cli.options",
         "client.packets",
+        "confirm.commands",
         "doctor.finding",
         "doctor.modules",
         "firewall.names",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from gatekeeper import stopping
 from gatekeeper.confirm import asking, plan
 from gatekeeper.confirm.asking import State
-from gatekeeper.errors import GatekeeperError, UsageError
+from gatekeeper.confirm.commands import carry_out
+from gatekeeper.errors import GatekeeperError, StoreError, UsageError
 from gatekeeper.firewall import snapshot
 from gatekeeper.store.lock import holder, of_this_namespace
 
@@ -28,13 +30,15 @@ def confirm() -> tuple[str, str | None]:
         return f"confirmed with {word.left} s left: the ruleset stays", _caution()
     if word is not None:
         raise UsageError(f"it is too late: {word.text}", "the ruleset is being put back as it was")
-    if plan.read() is None:
+    the_plan = plan.read()
+    if the_plan is None:
         raise _nothing()
     if answers is not None:
         hint = "type it again; `gatekeeper flush --stop` opens the ports"
         raise GatekeeperError("the guard of --confirm is there, and says nothing: the ruleset may be put back", hint)
+    complaints = carry_out(the_plan.keep)
     plan.forget("confirmed after the guard had been killed")
-    return "confirmed: the ruleset stays", _caution()
+    return "confirmed: the ruleset stays", "; ".join(complaints) or _caution()
 
 
 def revert() -> Iterator[str]:
@@ -46,7 +50,7 @@ def revert() -> Iterator[str]:
     """
     answers = asking.ask("revert", patience=_PATIENCE)
     if answers is None:
-        yield _revert_without_guard()
+        yield from _revert_without_guard()
         return
     word = None
     for word in answers:
@@ -58,23 +62,25 @@ def revert() -> Iterator[str]:
         raise GatekeeperError(words, "`gatekeeper flush --stop` opens the ports")
 
 
-def _revert_without_guard() -> str:
+def _revert_without_guard() -> Iterator[str]:
     the_plan = plan.read()
     if the_plan is None:
         raise _nothing()
     lock = of_this_namespace("lock")
     if holder(lock) is not None:
         stopping.stop(lock)
+    yield from carry_out(the_plan.undo)
     snapshot.put_back(the_plan.before)
     plan.forget("the ruleset was put back by `gatekeeper confirm --revert`, for the guard had been killed")
-    return "the ruleset is put back as it was; its guard had been killed"
+    yield "the ruleset is put back as it was; its guard had been killed"
 
 
 def call_off() -> bool:
     """End a probation without putting anything back: somebody takes everything out. Returns whether there was one."""
-    answers = asking.ask("call off", patience=_PATIENCE)
-    if answers is not None and next(answers, None) is not None:
-        return True
+    with contextlib.suppress(StoreError):  # whoever answers there, this takes everything out
+        answers = asking.ask("call off", patience=_PATIENCE)
+        if answers is not None and next(answers, None) is not None:
+            return True
     if plan.plan_file().exists():
         plan.forget("called off by `gatekeeper flush`")
         return True

@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import syslog
 import time
@@ -23,8 +22,10 @@ from datetime import datetime
 from pathlib import Path
 
 from gatekeeper import stopping
+from gatekeeper.confirm import asking
 from gatekeeper.confirm import plan as plans
 from gatekeeper.confirm.asking import State, Word, line_of
+from gatekeeper.confirm.commands import carry_out
 from gatekeeper.confirm.plan import Plan
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.firewall import snapshot
@@ -40,7 +41,6 @@ _STOP_PATIENCE = 3.0
 _PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds between tries to put the ruleset back; the last one again and again."""
 _TRIES = 60
-_UNDO_TIMEOUT = 60.0
 
 
 class Guard:
@@ -104,7 +104,7 @@ class Guard:
             "call off": self._call_off,
         }
         before = self._state
-        if word in act:
+        if word in act and asking.may_decide(one):
             act[word]()
         self._listening.append(one)
         if self._state is State.ENDING and before is State.WAITING:
@@ -165,14 +165,8 @@ class Guard:
         return self._run_has_left or holder(lock) is None
 
     def _do(self, commands: Iterable[Sequence[str]]) -> None:
-        for argv in commands:
-            try:
-                done = subprocess.run(argv, capture_output=True, text=True, timeout=_UNDO_TIMEOUT, check=False)
-                error = done.stderr.strip() if done.returncode else ""
-            except (OSError, subprocess.TimeoutExpired) as failure:
-                error = str(failure)
-            if error:
-                self._say(f"{argv[0]} failed: {error}", syslog.LOG_ERR)
+        for words in carry_out(commands):
+            self._say(words, syslog.LOG_ERR)
 
     def _put_back(self) -> int:
         for number in range(_TRIES):
@@ -224,8 +218,7 @@ def main(arguments: list[str]) -> int:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path = plans.socket_file()
         path.unlink(missing_ok=True)  # of a guard that was killed: there is one plan, so there is no other guard
-        listener.bind(str(path))
-        path.chmod(0o600)
+        asking.bind(listener, path)
         listener.listen(16)
     except (GatekeeperError, OSError) as error:
         sys.stderr.write(f"{error}\n")

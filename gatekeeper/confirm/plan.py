@@ -105,7 +105,8 @@ def forget(words: str) -> None:
     """Remove the plan, and note how it ended."""
     path = last_file()
     try:
-        fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | _CAREFULLY, 0o600)
+        path.unlink(missing_ok=True)  # what is there may be another name of somebody else's file
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(words + "\n")
     except OSError:

@@ -57,8 +57,11 @@ class Probation:
             observe.message(_DIED, level=logging.ERROR)
 
     def is_over(self) -> bool:
-        """Whether what is there now may stay when we stop."""
-        return not self._is_ours or asking.status() is None
+        """Whether what is there now stays when we stop."""
+        word = None
+        with contextlib.suppress(GatekeeperError):
+            word = asking.status()
+        return word is None or (word.state is State.WAITING and not self._is_ours)
 
     def leave(self) -> None:
         """Have the ruleset put back, if nobody has confirmed it. Call it when nothing of ours changes it any more."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatekeeper import keyfiles
+from gatekeeper import keyfiles, units
 from gatekeeper.doctor.finding import CannotLookError, Finding, note, ok, warning, wrong
 from gatekeeper.doctor.scene import Scene
 from gatekeeper.store.sqlite import FILE
@@ -59,13 +60,20 @@ def state(scene: Scene) -> Iterator[Finding]:
     if found.st_mode & _OTHERS:
         words = f"others can look into {directory} (mode {stat.S_IMODE(found.st_mode):04o})"
         yield (wrong if found.st_mode & _WRITE else warning)(words, f"chmod 700 {directory}")
-    elif found.st_uid not in (0, os.geteuid()):
-        yield note(f"{directory} belongs to user {found.st_uid}", "right if that is the user that `run` is")
+    elif found.st_uid not in (0, os.geteuid()) and (name := _name_of(found.st_uid)) != units.USER:
+        yield note(f"{directory} belongs to user {name}", "right if that is the user that `run` is")
     else:
         yield ok(f"{directory} is for its owner only")
     yield from _room(directory)
     yield from _key(scene)
     yield from _store(directory / FILE)
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def _room(directory: Path) -> Iterator[Finding]:

@@ -44,6 +44,8 @@ _KNOWN = (
     "ansible-playboo",
 )
 """Programs that change firewalls, as /proc/PID/comm names them (15 characters)."""
+_OURS = ("gk-guardian", "gk-keeper")
+"""What the process may be called in which this watches (processes/child.py)."""
 
 
 class Watch(Protocol):
@@ -105,7 +107,8 @@ class Told:
         others = [one for one in doers if one.name not in ignored and one.pid != me]
         if others and self._noticed is None:
             self._noticed = time.monotonic()
-        self._doers |= {one.pid: _described(one) for one in others}
+        # In a container with process numbers of its own, the kernel's number of us is not the one that we know.
+        self._doers |= {one.pid: _described(one) for one in others if one.name not in _OURS}
         return bool(others)
 
     def looks(self) -> dict[int, Look]:

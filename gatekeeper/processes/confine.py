@@ -47,7 +47,7 @@ def confine() -> None:
     if not context.value:
         raise GatekeeperError("the worker is not confined: libseccomp cannot make a filter")
     try:
-        library.seccomp_attr_set(context, ctypes.c_int(_ALL_THREADS), ctypes.c_uint32(1))
+        left_out = library.seccomp_attr_set(context, ctypes.c_int(_ALL_THREADS), ctypes.c_uint32(1))
         for name in _ALLOWED:
             number = library.seccomp_syscall_resolve_name(name.encode())
             if number != _NO_SUCH_CALL:  # an older library does not know the newest calls
@@ -57,3 +57,6 @@ def confine() -> None:
         library.seccomp_release(context)
     if failed:
         raise GatekeeperError(f"the worker is not confined: {errno.errorcode.get(-failed, failed)} (seccomp)")
+    if left_out:  # seccomp(2) itself is forbidden here, and prctl(2) does it for the thread that calls
+        hint = "whoever forbids seccomp(2) here (a unit's SystemCallFilter=, a container) should allow it"
+        raise GatekeeperError("only the main thread of the worker is confined", hint)

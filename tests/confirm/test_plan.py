@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gatekeeper.confirm import plan
+from gatekeeper.confirm import ending, plan
 from gatekeeper.confirm.plan import Plan
 from gatekeeper.errors import StoreError
 from gatekeeper.firewall.snapshot import Snapshot
@@ -53,3 +54,16 @@ def test_a_damaged_plan_is_a_clear_error(text: str) -> None:
     plan.write(PLAN).write_text(text)
     with pytest.raises(StoreError, match="is damaged"):
         plan.read()
+
+
+def test_what_is_confirmed_after_the_guards_death_has_its_commands_carried_out(tmp_path: Path) -> None:
+    """Services would be up, and not come back with the machine; and what fails is said."""
+    made = tmp_path / "enabled"
+    plan.write(replace(PLAN, keep=(("/nowhere/systemctl", "enable"), ("sh", "-c", "exit 3"), ("touch", str(made)))))
+    words, caution = ending.confirm()
+    assert words == "confirmed: the ruleset stays"
+    assert caution is not None
+    assert caution.startswith("/nowhere/systemctl failed: ")
+    assert caution.endswith("; sh failed: exit status 3")
+    assert made.exists()
+    assert plan.read() is None

@@ -59,3 +59,23 @@ def test_a_confined_process_opens_nothing_runs_nothing_and_still_does_its_work()
     assert seen.pop("its work") == "done"
     assert set(seen.values()) == {"Operation not permitted"}, seen
     assert len(seen) == 11
+
+
+_WITHOUT_SECCOMP = """
+import ctypes, os, sys
+
+library = ctypes.CDLL("libseccomp.so.2")
+library.seccomp_init.restype = ctypes.c_void_p
+context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(0x7FFF0000)))
+number = library.seccomp_syscall_resolve_name(b"seccomp")
+library.seccomp_rule_add(context, ctypes.c_uint32(0x00050001), ctypes.c_int(number), ctypes.c_uint(0))
+assert library.seccomp_load(context) == 0
+code = "from gatekeeper.processes.confine import confine\\ntry:\\n confine()\\nexcept Exception as e:\\n print(e)"
+os.execv(sys.executable, [sys.executable, "-c", code])
+"""
+
+
+def test_threads_that_are_left_out_where_seccomp_is_forbidden_are_said() -> None:
+    """As under a unit whose SystemCallFilter= has no ``seccomp``."""
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_SECCOMP], capture_output=True, text=True, check=False)
+    assert done.stdout == "only the main thread of the worker is confined\n", done.stderr
