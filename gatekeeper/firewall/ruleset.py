@@ -23,6 +23,9 @@ Which packets are a service's depends on where it is guarded (``settings.Guard``
 sockets that serve, a TCP connection is let in by its SYN alone: what comes in the middle of one must be of a marked
 flow (between 3 and 4, for what is not in ``always``). There is no socket to destroy at a close, and connection
 tracking would take up again, under a later grant, what was cut.
+
+A published port is guarded before its address is translated, at our own addresses, which is where flows are marked; and
+again behind the translation, where what it took from any other address is known by having no mark.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def jumps(rules: Rules) -> list[Jump]:
     places = {service.guard for service in rules.services.values()}
     needed = {
         PRE: Guard.PUBLISHED in places,
-        FWD: Guard.FORWARD in places,
+        FWD: Guard.FORWARD in places or (guards and bool(_without_address(rules))),
         POST: Guard.PUBLISHED in places and guards,  # observing has nothing to say of what leaves
     }
     # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
@@ -221,10 +224,34 @@ def _places(rules: Rules, version: int) -> Iterator[str]:
             yield from (f"-A {OUT} {place} {goes_out}" for place in leaving if guards)
         elif service.guard is Guard.PUBLISHED:
             yield from (f"-A {PRE} {place} {goes_in}" for place in arriving)
+            yield from (f"-A {IN} {place} {goes_in}" for place in _to_many(service, version))
             if guards:
-                replies = _by_flow(service, version, _mark(rules))
+                replies = _by_flow(service, version)
                 yield from (f"-A {POST} {place} {goes_out}" for place in (*leaving, *replies))
     yield from _passing(rules, version)
+    if guards:
+        yield from _from_elsewhere(rules, version)
+
+
+def _from_elsewhere(rules: Rules, version: int) -> Iterator[str]:
+    """Drop what was translated from a published port of an address that is none of ours.
+
+    A translation that names no address takes what anybody sends through this machine, to whatever address. What was
+    for our own was let in before the translation, and is marked since. This comes behind all services' rules: what
+    such a packet is sent to may be guarded there, and it is for that service to say.
+    """
+    mark = _mark(rules)
+    for service in _without_address(rules):
+        for ports, _, link in _each(service, version, "i"):
+            was = f"-m conntrack --ctstate DNAT --ctdir ORIGINAL --ctorigdstport {_numbers(ports)}"
+            for chain in (IN, FWD):
+                yield f"-A {chain} -p {ports.transport} {was} -m connmark ! --mark {mark}{link} -j DROP"
+
+
+def _without_address(rules: Rules) -> list[Service]:
+    """Name the services whose ports are published at all addresses of this machine."""
+    services = rules.services.values()
+    return [service for service in services if service.guard is Guard.PUBLISHED and not service.addresses]
 
 
 def _passing(rules: Rules, version: int) -> Iterator[str]:
@@ -257,14 +284,24 @@ def _by_address(service: Service, version: int, side: str, interface: str) -> li
     ]
 
 
-def _by_flow(service: Service, version: int, mark: str) -> list[str]:
-    """Match what is sent back on flows that were let in to a published port, whoever sends it.
+def _to_many(service: Service, version: int) -> list[str]:
+    """Match what is broadcast (or multicast) to a published port: a program of this machine may hear it."""
+    return [
+        f"-p udp -m udp --dport {_numbers(ports)} -m addrtype ! --dst-type LOCAL{link}"
+        for ports, _, link in _each(service, version, "i")
+        if ports.transport is Transport.UDP and not service.addresses
+    ]
 
-    Its own address and port may be anything: the translation is undone last of all. Flows of others, who ask somebody
-    elsewhere for a port of the same number, have no mark.
+
+def _by_flow(service: Service, version: int) -> list[str]:
+    """Match what is sent back on translated flows to a published port, whoever sends it.
+
+    Its own address and port may be anything: the translation is undone last of all. The target of those who ask
+    somebody elsewhere for a port of the same number is not translated. Our mark is not asked for: what was open when
+    the port was guarded for the first time may have none.
     """
     return [
-        f"-p {ports.transport} -m connmark --mark {mark} -m conntrack --ctdir REPLY"
+        f"-p {ports.transport} -m conntrack --ctstate DNAT --ctdir REPLY"
         f"{f' --ctorigdst {address}' if address else ''} --ctorigdstport {_numbers(ports)}{link}"
         for ports, address, link in _each(service, version, "o")
     ]

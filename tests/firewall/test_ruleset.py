@@ -273,7 +273,7 @@ def test_no_chain_has_a_longer_name_than_the_kernel_takes() -> None:
 
 def test_a_host_behind_is_guarded_where_packets_are_forwarded() -> None:
     """What it sends is looked at first, and returns: it may be for another host behind."""
-    assert chain(names.FWD, rules=PLACES) == [
+    assert [line for line in chain(names.FWD, rules=PLACES) if "ctstate" not in line] == [
         "-p tcp -m tcp --sport 22 -s 10.0.0.2 -j GKEEPER-OUT-host",
         "-p udp -m udp --sport 53 -s 10.0.0.2 -j GKEEPER-OUT-host",
         "-p tcp -m tcp --dport 22 -d 10.0.0.2 -g GKEEPER-IN-host",
@@ -282,7 +282,7 @@ def test_a_host_behind_is_guarded_where_packets_are_forwarded() -> None:
         "-p udp -m udp --dport 53 -m addrtype --dst-type LOCAL -j DROP",
     ]
     assert chain(names.FWD, 6, rules=PLACES)[2] == "-p tcp -m tcp --dport 22 -d fd00::2 -g GKEEPER-IN-host"
-    assert len(chain(names.FWD, 6, rules=PLACES)) == 4
+    assert sum("host" in line for line in chain(names.FWD, 6, rules=PLACES)) == 4
     assert not any("host" in line for line in chain(names.IN, rules=PLACES) + chain(names.OUT, rules=PLACES))
 
 
@@ -293,7 +293,7 @@ def test_a_published_port_is_guarded_before_the_translation_and_its_flows_behind
         "-p udp -m udp --dport 53 -m addrtype --dst-type LOCAL -i eth0 -g GKEEPER-IN-pub",
         "-p tcp -m tcp --dport 8000:8010 -d 192.0.2.1 -g GKEEPER-IN-named",
     ]
-    flow = "-m connmark --mark 0x40/0x40 -m conntrack --ctdir REPLY"
+    flow = "-m conntrack --ctstate DNAT --ctdir REPLY"
     assert chain(names.POST, rules=PLACES) == [
         "-o lo -j RETURN",
         "-p tcp -m tcp --sport 80 -m addrtype --src-type LOCAL -o eth0 -g GKEEPER-OUT-pub",
@@ -304,6 +304,24 @@ def test_a_published_port_is_guarded_before_the_translation_and_its_flows_behind
         f"-p tcp {flow} --ctorigdst 192.0.2.1 --ctorigdstport 8000:8010 -g GKEEPER-OUT-named",
     ]
     assert not any("named" in line for line in chain(names.PRE, 6, rules=PLACES) + chain(names.POST, 6, rules=PLACES))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_was_translated_and_is_not_marked_ends_where_it_arrives(version: int) -> None:
+    """Behind all services' rules, by the interface it came by; not where addresses are named, nor observing."""
+    flow = "-m conntrack --ctstate DNAT --ctdir ORIGINAL --ctorigdstport"
+    end = "-m connmark ! --mark 0x40/0x40 -i eth0 -j DROP"
+    for name in (names.IN, names.FWD):
+        assert chain(name, version, rules=PLACES)[-2:] == [f"-p tcp {flow} 80 {end}", f"-p udp {flow} 53 {end}"]
+        assert "8000:8010" not in "".join(chain(name, version, rules=PLACES))
+        assert "ctorigdstport" not in "".join(chain(name, version, rules=replace(PLACES, mode=Mode.OBSERVE)))
+    many = "-p udp -m udp --dport 53 -m addrtype ! --dst-type LOCAL -i eth0 -g GKEEPER-IN-pub"
+    assert many in chain(names.IN, version, rules=PLACES)
+    for name, has_it in (("pub", True), ("named", False)):
+        alone = replace(PLACES, services={name: PLACES.services[name]})
+        assert (names.FWD in [one.hook.chain for one in ruleset.jumps(alone)]) is has_it
+        alone = replace(alone, mode=Mode.OBSERVE)
+        assert names.FWD not in [one.hook.chain for one in ruleset.jumps(alone)]
 
 
 def test_where_there_is_no_socket_of_ours_a_connection_is_let_in_by_its_syn_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from scapy.layers.inet import IP, TCP, IPOption_LSRR
@@ -15,10 +15,12 @@ from gatekeeper.client import ways
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, ip, ip_in
 from gatekeeper.demo.service import tcp_echo
-from tests.netns.site import CLIENT, SERVER, SSH, UDP, WEB, Site, wait_until
+from tests.netns.site import CLIENT, SERVER, SSH, STRANGER, UDP, WEB, Site, wait_until
 
 BEHIND = {4: "10.99.0.2", 6: "fd99::2"}
 """A host behind the server. It serves SSH, WEB and UDP, at all its addresses."""
+ELSEWHERE = {4: "100.64.9.9", 6: "2001:db8:dead::9"}
+"""Nobody's address."""
 GATEWAY = {4: "10.99.0.1", 6: "fd99::1"}
 LENGTH = {4: 24, 6: 64}
 PUBLISHED = 8443
@@ -106,13 +108,15 @@ def kind(request: pytest.FixtureRequest) -> tuple[int, str, str]:
     return int(version), str(variant), f"firewall: {{variant: {variant}, backend: {backend}}}\n"
 
 
-def translate(site: Site, variant: str = "nft") -> None:
+def translate(
+    site: Site, variant: str = "nft", *, at: Sequence[str] = ("-m", "addrtype", "--dst-type", "LOCAL")
+) -> None:
     """Publish ports of the host behind as Docker does: by DNAT, and with the server's address for what it sends."""
     for version, tool in ((4, f"iptables-{variant}"), (6, f"ip6tables-{variant}")):
         nat = (tool, "-t", "nat", "-A")
         host = BEHIND[version] if version == 4 else f"[{BEHIND[version]}]"
         for transport, outer, inner in (("tcp", PUBLISHED, WEB), ("tcp", SAME, SAME), ("udp", UDP, UDP)):
-            what = ("-p", transport, "--dport", str(outer), "-m", "addrtype", "--dst-type", "LOCAL")
+            what = ("-p", transport, "--dport", str(outer), *at)
             site.shell(*nat, "PREROUTING", *what, "-j", "DNAT", "--to-destination", f"{host}:{inner}")
         network = f"{BEHIND[version]}/{LENGTH[version]}"
         outwards = ("-s", network, "!", "-o", "behind")
@@ -214,6 +218,49 @@ def test_a_published_port_is_guarded_before_it_is_translated(place: Place, kind:
     place.is_tidy()
 
 
+OWN = 2300
+"""The server's port that is translated to its own SSH."""
+BY_HAND = f"""\
+  ssh: {{port: tcp/{PUBLISHED}-{PUBLISHED + 1}, guard: published}}
+  echo: {{port: udp/{UDP}, guard: published, established: cut}}
+  own: {{port: tcp/{OWN}, guard: published, always: ['{STRANGER[4]}', '{STRANGER[6]}']}}
+  inner: {{port: tcp/{SAME}, guard: published}}
+  behind: {{port: tcp/{SAME}, guard: forward, address: {AT}}}"""
+
+
+def test_a_translation_that_names_no_address_leads_nobody_in_by_anothers(
+    place: Place, kind: tuple[int, str, str]
+) -> None:
+    """But who is let in where the port is published comes by it; what is guarded behind it too is let in there."""
+    version, variant, firewall = kind
+    site, host, other = place.site, SERVER[version], ELSEWHERE[version]
+    translate(site, variant, at=())
+    for tool in (f"iptables-{variant}", f"ip6tables-{variant}"):
+        to = ("-p", "tcp", "--dport", str(OWN), "-j", "REDIRECT", "--to-ports", str(SSH))
+        site.shell(tool, "-t", "nat", "-A", "PREROUTING", *to)
+    assert place.stranger(other, PUBLISHED, OWN) == ["open"] * 2
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(site.udp_talker(namespace=place.behind, at=(BEHIND[version],)))
+        ours, others = (stack.enter_context(site.udp_socket(version, address)) for address in (host, other))
+        for one in (others, ours):
+            one.send(b"hello")
+            wait_until(lambda one=one: hears(one))  # type: ignore[misc]
+        place.start(BY_HAND, firewall)
+        assert not hears(others)
+        assert not hears(ours), "udp has no streams that could live on, whoever sends"
+        assert place.stranger(other, PUBLISHED, SAME, OWN) == ["silent"] * 3
+        assert place.stranger(host, PUBLISHED, SAME, OWN) == ["silent", "silent", "open"]
+        place.stream_at_once(version, host, PUBLISHED).close()
+        assert place.connect(host, SAME, OWN) == ["open"] * 2
+        assert place.connect(other, PUBLISHED, SAME, OWN) == ["silent", "open", "silent"]
+        with site.udp_socket(version, other) as fresh:
+            fresh.send(b"hello")
+            assert not hears(fresh)
+        ours.send(b"hello")
+        wait_until(lambda: hears(ours))
+    place.is_tidy()
+
+
 BOTH = f"""\
   behind: {{port: [tcp/{SSH}, udp/{UDP}], address: {AT}, guard: forward}}
   outside: {{port: [tcp/{PUBLISHED}, udp/{UDP}], guard: published}}"""
@@ -281,10 +328,10 @@ def test_what_runs_through_when_it_is_first_guarded_lives_on(place: Place) -> No
 
 def test_an_interface_is_the_one_by_which_packets_come(place: Place) -> None:
     """On others these places are as if gatekeeper were not there."""
-    translate(place.site)
+    translate(place.site, at=())
     services = "\n".join(line[:-1] + ", interface: stranger}" for line in BOTH.splitlines())
     place.start(services)
-    for host, port in ((BEHIND[4], SSH), (SERVER[4], PUBLISHED)):
+    for host, port in ((BEHIND[4], SSH), (SERVER[4], PUBLISHED), (ELSEWHERE[4], PUBLISHED)):
         assert place.connect(host, port) == ["open"]
         assert place.stranger(host, port) == ["silent"]
     place.site.knock(b"open_sesame", 4, namespace=place.site.stranger)
@@ -302,6 +349,26 @@ def test_a_close_spares_what_passes_by_to_the_same_port_elsewhere(place: Place) 
         assert probe.until_end(stream, timeout=1) is not None
         flow = f"dst={BEHIND[4]} sport={passing.getsockname()[1]} dport={SAME}"
         assert flow in site.shell("conntrack", "-L", "-f", "ipv4")
+
+
+def test_what_is_broadcast_to_a_published_port_needs_a_grant_too(place: Place) -> None:
+    """It is for none of this machine's addresses, and a program that serves the port hears it."""
+    site = place.site
+    place.start(PUBLISH)
+    site.knock(b"open_sesame", 4)
+    wait_until(lambda: " opened " in place.running.log)
+    with contextlib.ExitStack() as stack:
+        ones = []
+        for namespace in (site.server, site.stranger, site.client):
+            with inside(namespace):
+                ones.append(stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+        served, *senders = ones
+        served.bind(("", UDP))
+        served.settimeout(2)
+        for one, net in zip(senders, ("203.0.113", "198.51.100"), strict=True):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            one.sendto(b"all", (f"{net}.255", UDP))
+        assert served.recvfrom(100)[1][0] == CLIENT[4]
 
 
 def test_source_routing_is_no_way_round(place: Place) -> None:
