@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import gatekeeper
 from gatekeeper.demo.network import netns_argv
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import RULES, SSH, UDP, WEB, Site
@@ -45,14 +46,27 @@ class Report:
 
 def examine(site: Site, *, user: int | None = None) -> Report:
     places = ["--rules", str(site.rules), "--state-dir", str(site.state)]
-    argv = gatekeeper_argv("doctor", "--json", *places)
-    if user is not None:
-        argv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *argv]
-    done = site.inside(site.server, *argv)
+    if user is None:
+        done = site.inside(site.server, *gatekeeper_argv("doctor", "--json", *places))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            done = site.inside(site.server, *_as(user, folder), "-m", "gatekeeper", "doctor", "--json", *places)
     assert done.stderr == "", done.stderr
     found = json.loads(done.stdout)
     assert found["wrong"] == bool(done.returncode)
     return Report(done.returncode, found["findings"])
+
+
+def _as(user: int, folder: str) -> list[str]:
+    """Run Python as a user, who may not look into the folder of root's in which the checkout lies: so it is shown here."""
+    Path(folder).chmod(0o755)
+    for name in ("venv", "source"):
+        Path(folder, name).mkdir()
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "env", f"PYTHONPATH={folder}/source"]
+    show = 'mount --bind "$1" "$3/venv"; mount --bind "$2" "$3/source"; shift 3; cd /; exec "$@"'
+    source = str(Path(gatekeeper.__file__).parent.parent)
+    python = f"{folder}/venv/bin/python"
+    return ["unshare", "--mount", "sh", "-euc", show, "sh", sys.prefix, source, folder, *become, python]
 
 
 @contextmanager
