@@ -58,7 +58,7 @@ def examine(site: Site, *, user: int | None = None) -> Report:
 
 
 def _as(user: int, folder: str) -> list[str]:
-    """Run Python as a user, who may not look into the folder of root's in which the checkout lies: so it is shown here."""
+    """Run Python as a user who may not look into root's folders: a checkout in one is shown to him elsewhere."""
     Path(folder).chmod(0o755)
     for name in ("venv", "source"):
         Path(folder, name).mkdir()
