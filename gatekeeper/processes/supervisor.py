@@ -1,9 +1,8 @@
 """The supervisor: forks guardian, keeper and worker, and replaces what dies. It does nothing else, so that it lives.
 
 It has one thread, so a fork takes nothing by surprise; all that children need was imported and read before. A worker
-is replaced alone; with a keeper, the worker is replaced too. What fails again and again is tried with pauses, and
-never given up: the ruleset is in place, closed stays closed, and what is open ends by the kernel's
-clock.
+is replaced alone, and so is a guardian; with a keeper, the worker is replaced too. What fails again and again is tried
+with pauses, and never given up: the ruleset is in place, closed stays closed, and open ends by the kernel's clock.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ _STOP_PATIENCE = 0.8
 _LAST_PATIENCE = 0.5
 """Seconds after which a process that was killed is let go of: the kernel ends it when the disk answers."""
 _ALL = 3
+"""Children."""
 _START_PATIENCE = 60.0
 """Seconds in which a child gets ready: with a hundred thousand grants, restoring takes some."""
 _SILENCE = 20.0
@@ -44,7 +44,6 @@ _LASTED = 1.0
 """Seconds that a child must have lived, for the next to follow without a pause."""
 _PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
-
 _SAY_AGAIN = 60.0
 """Seconds until the same trouble is told again."""
 
@@ -53,7 +52,7 @@ class Supervisor:
     """One guardian, one keeper, one worker."""
 
     def __init__(self, plan: Plan, *, on_ready: Callable[[str], None], on_life: Callable[[], None]) -> None:
-        """Call ``on_ready`` once, when both are, with what the keeper says; ``on_life`` every two seconds or less."""
+        """Call ``on_ready`` once, when all are, with what the keeper says; ``on_life`` every two seconds or less."""
         self._plan = plan
         self._on_ready, self._on_life = on_ready, on_life
         self._guardian: Child | None = None
@@ -209,7 +208,7 @@ class Supervisor:
             self._worker = None
 
     def _stop(self) -> None:
-        """End both: the worker first, so that the keeper carries out what it had in hand."""
+        """End all: the worker before the keeper, which then carries out what it had in hand."""
         signal.set_wakeup_fd(-1)
         for child in self._children():
             child.stop()
