@@ -36,7 +36,7 @@ def load_sets(rules: Rules) -> tuple[tools.Iptables, list[str]]:
         FirewallError: a tool is missing or refused. What was in place is still there.
     """
     chosen = tools.choose(rules.firewall.variant)
-    tools.run(["ipset", "restore"], sets.create_text(rules))
+    tools.restore_sets(sets.create_text(rules))
     _load(chosen, lambda version, before: ruleset.iptables_text(rules, version, SetMembers(), before))
     return chosen, remove_others(chosen) + _remove_stale_sets(keep=sets.names_of(rules))
 

@@ -295,7 +295,7 @@ class Guardian(threading.Thread):
         """Make the sets that the rules need and that are gone; return whether any were."""
         if self._sets is None or sets.names_of(self._rules) <= self._sets.sizes().keys():
             return False
-        tools.run(["ipset", "restore"], sets.create_text(self._rules))
+        tools.restore_sets(sets.create_text(self._rules))
         return True
 
 

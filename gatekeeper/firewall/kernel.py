@@ -41,7 +41,7 @@ class IpsetBackend:
 
     def replace(self, members: Mapping[str, Mapping[Source, int | None]]) -> None:
         """Make these, and no others, the members of each service."""
-        tools.run(["ipset", "restore"], sets.replace_members_text(members))
+        tools.restore_sets(sets.replace_members_text(members))
 
     def change(self, put: Mapping[Member, int | None], remove: Iterable[Member]) -> dict[Member, str]:
         """Let members in for so many seconds; let others in no longer. Returns what was refused, and why."""
@@ -83,7 +83,7 @@ class IpsetBackend:
             self._network_sizes = sets.network_sizes(rules)
         wrong = [name for name, size in self._network_sizes.items() if self._sizes.get(name) != size]
         if wrong:
-            tools.run(["ipset", "restore"], sets.networks_text(rules, wrong))
+            tools.restore_sets(sets.networks_text(rules, wrong))
         return wrong
 
     def cut(self, service: Service, sources: Sequence[Source], *, spare: Callable[[Address], bool]) -> int:

@@ -147,18 +147,31 @@ def our_sets() -> list[str]:
     return [name for name in names if name.startswith(SET_PREFIX)]
 
 
+def restore_sets(text: str) -> None:
+    """Run ``ipset restore`` with a text that may be read twice: sets cannot be swapped while somebody lists them.
+
+    Raises:
+        FirewallError: it failed, or they were listed for a second without a pause.
+    """
+    _until_free(["ipset", "restore"], "resource busy", text)
+
+
 def destroy_set(name: str) -> None:
     """Remove an ipset. The kernel lets go of it some time after the rule that used it has gone, so this may wait.
 
     Raises:
         FirewallError: it is still used after a second, or cannot be removed.
     """
+    _until_free(["ipset", "destroy", name], "in use")
+
+
+def _until_free(argv: list[str], busy: str, text: str | None = None) -> None:
     deadline = time.monotonic() + _LETS_GO
     while True:
         try:
-            run(["ipset", "destroy", name])
+            run(argv, text)
         except FirewallError as error:
-            if "in use" not in error.message or time.monotonic() > deadline:
+            if busy not in error.message or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:

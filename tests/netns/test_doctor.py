@@ -66,7 +66,23 @@ def _as(user: int, folder: str) -> list[str]:
     show = 'mount --bind "$1" "$3/venv"; mount --bind "$2" "$3/source"; shift 3; cd /; exec "$@"'
     source = str(Path(gatekeeper.__file__).parent.parent)
     python = f"{folder}/venv/bin/python"
-    return ["unshare", "--mount", "sh", "-euc", show, "sh", sys.prefix, source, folder, *become, python]
+    # in a plain chroot there is no mount at / whose propagation could be changed, and nobody to propagate to
+    is_mount = any(line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    private = "private" if is_mount else "unchanged"
+    return [
+        "unshare",
+        "--mount",
+        f"--propagation={private}",
+        "sh",
+        "-euc",
+        show,
+        "sh",
+        sys.prefix,
+        source,
+        folder,
+        *become,
+        python,
+    ]
 
 
 @contextmanager

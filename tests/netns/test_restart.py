@@ -5,17 +5,21 @@ from __future__ import annotations
 import ctypes
 import platform
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from gatekeeper.demo import probe
-from gatekeeper.demo.network import netns_argv
+from gatekeeper.demo.network import inside, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
-from gatekeeper.errors import GatekeeperError
+from gatekeeper.errors import FirewallError, GatekeeperError
+from gatekeeper.firewall import tools
+from gatekeeper.firewall.netlink import DUMP, NETFILTER, REQUEST, attribute, message, netfilter_header
 from tests.netns.family import children, is_whole
 from tests.netns.site import SSH, Site, wait_until
 
@@ -66,6 +70,23 @@ def test_the_worker_is_confined_and_the_others_are_not(site: Site) -> None:
     }
     assert found == {"worker": {"2"}, "keeper": {"0"}, "guardian": {"0"}, "supervisor": {"0"}}
     assert "not confined" not in running.log
+
+
+def test_somebody_who_lists_a_set_does_not_keep_run_from_starting(site: Site) -> None:
+    """The kernel swaps no set that is being listed (EBUSY)."""
+    site.run().stop()
+    members = "".join(f"add gatekeeper-4-ssh 10.0.{n // 256}.{n % 256} timeout 600\n" for n in range(5000))
+    site.shell("ipset", "restore", text=members)
+    with inside(site.server):
+        lister = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
+    lister.bind((0, 0))
+    which = attribute(1, b"\6") + attribute(2, b"gatekeeper-4-ssh\0")
+    lister.send(message(6 << 8 | 7, netfilter_header(socket.AF_INET) + which, flags=REQUEST | DUMP))
+    with pytest.raises(FirewallError, match="busy"), inside(site.server):
+        tools.run(["ipset", "swap", "gatekeeper-4-ssh", "gatekeeper-4-web"])
+    threading.Timer(0.8, lister.close).start()  # it has read nothing until then
+    site.run()
+    assert site.members("ssh", 4) == []
 
 
 def test_grants_are_back_after_a_reboot_before_the_ready_line(site: Site, version: int) -> None:
