@@ -41,6 +41,7 @@ _RETRIES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _REST = 4.0
 """A look at what was in order is followed by a rest, so many times as long, so that others cannot keep us busy."""
 _LONGEST_REST = 0.5
+_AT_ONCE_BEHIND_A_REST = 0.005
 _QUICK_TRIES = 4
 Learned = Mapping[int, expected.Expected]
 """What should be there, by IP version, and what the kernel made of it."""
@@ -116,8 +117,9 @@ class Guardian(threading.Thread):
             is_due = True
             while not self._is_stopping.wait(rest):
                 try:
+                    rested = time.monotonic() if rest else 0.0
                     if is_due or self._watch.wait():
-                        rest = self._check(has_rested=rest > 0)
+                        rest = self._check(rested=rested)
                     else:
                         self._last_good = time.monotonic()
                         rest = 0.0
@@ -139,8 +141,11 @@ class Guardian(threading.Thread):
         self._last_good = time.monotonic()
         return True
 
-    def _check(self, *, has_rested: bool) -> float:
-        """Look, and repair what is amiss; return for how many seconds to rest."""
+    def _check(self, *, rested: float) -> float:
+        """Look, and repair what is amiss; return for how many seconds to rest.
+
+        ``rested``: when the last rest ended (monotonic); 0.0: there was none.
+        """
         began = time.monotonic()
         looks = self._watch.looks()
         faults = self._faults(looks)
@@ -148,7 +153,8 @@ class Guardian(threading.Thread):
             self._is_in_order()
             return min(_LONGEST_REST, (time.monotonic() - began) * _REST)
         told = self._watch.noticed()
-        since = self._last_good if told is None or has_rested else told
+        # news that waited for the end of a rest is older than it seems
+        since = self._last_good if told is None or told - rested < _AT_ONCE_BEHIND_A_REST else told
         is_fight = self._is_fight()
         if is_fight:
             self._is_stopping.wait(_PAUSES[min(self._pauses, len(_PAUSES)) - 1])

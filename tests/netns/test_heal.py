@@ -214,6 +214,18 @@ def test_what_is_changed_while_the_guardian_is_dead_is_not_taken_for_what_should
     assert site.stranger_connects(4) == "silent"
 
 
+def test_the_log_says_for_how_long_from_the_change_on(site: Site) -> None:
+    """Not from the last look, which was at somebody's harmless change long before."""
+    running = site.run()
+    site.shell("iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "ACCEPT")
+    time.sleep(0.7)  # less than the second after which it looks by itself
+    site.shell("iptables", "-t", "mangle", "-F", "GKEEPER-IN-ssh")
+    wait_until(lambda: " repaired " in running.log)
+    exposed = re.search(r" exposed=(\d+)ms ", running.log)
+    assert exposed is not None
+    assert int(exposed[1]) < 500
+
+
 def test_the_rules_are_kept_while_there_is_no_store(site: Site) -> None:
     """The keeper cannot begin without one; who keeps the rules needs none."""
     running = site.run()
