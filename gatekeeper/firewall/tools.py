@@ -19,6 +19,8 @@ from gatekeeper.firewall.names import SET_PREFIX, TABLES, VERSIONS
 
 VARIANTS = ("nft", "legacy")
 _TIMEOUT = 30.0
+_BUSY = ("resource busy", "in use by a kernel component")
+"""What ipset says of a set that somebody lists, or whose rule has gone a moment ago: when it is swapped, or removed."""
 _LETS_GO = 1.0
 """Seconds in which the kernel must have let go of a set."""
 _PREFIX = {4: "iptables", 6: "ip6tables"}
@@ -153,7 +155,7 @@ def restore_sets(text: str) -> None:
     Raises:
         FirewallError: it failed, or they were listed for a second without a pause.
     """
-    _until_free(["ipset", "restore"], "resource busy", text)
+    _until_free(["ipset", "restore"], text)
 
 
 def destroy_set(name: str) -> None:
@@ -162,16 +164,16 @@ def destroy_set(name: str) -> None:
     Raises:
         FirewallError: it is still used after a second, or cannot be removed.
     """
-    _until_free(["ipset", "destroy", name], "in use")
+    _until_free(["ipset", "destroy", name])
 
 
-def _until_free(argv: list[str], busy: str, text: str | None = None) -> None:
+def _until_free(argv: list[str], text: str | None = None) -> None:
     deadline = time.monotonic() + _LETS_GO
     while True:
         try:
             run(argv, text)
         except FirewallError as error:
-            if busy not in error.message or time.monotonic() > deadline:
+            if not any(words in error.message for words in _BUSY) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
         else:

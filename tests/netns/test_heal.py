@@ -299,6 +299,11 @@ def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site:
         site.knock(b"open_sesame", version)
         wait_until(lambda version=version: site.connect(version) == "open")  # type: ignore[misc]
     os.kill(keeper := children(running)["guardian"], signal.SIGSTOP)  # or it would be quicker than we are
+    swap = ["ipset", "swap", "gatekeeper-4-ssh", "gatekeeper-4-web"]
+    while any(site.inside(site.server, *swap).returncode for _ in range(2)):  # it stands still while it lists them
+        os.kill(keeper, signal.SIGCONT)
+        time.sleep(0.05)
+        os.kill(keeper, signal.SIGSTOP)
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
         # the kernel lets go of a set some time after its rules have gone
