@@ -15,7 +15,7 @@ from typing import Self
 from gatekeeper.demo.network import mortal_argv, netns_argv
 
 RATE = 700
-"""Tries a second; it is said afterwards how many there were."""
+"""Tries a second, unless told otherwise; it is said afterwards how many there were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Probes:
 class Prober:
     """Tries one address and port from a namespace between ``start`` and ``stop``; for two minutes at most."""
 
-    def __init__(self, namespace: str, address: str, port: int) -> None:
-        self._argv = netns_argv(namespace, sys.executable, "-S", "-c", _PROGRAM, address, str(port), str(RATE))
+    def __init__(self, namespace: str, address: str, port: int, *, rate: int = RATE) -> None:
+        self._argv = netns_argv(namespace, sys.executable, "-S", "-c", _PROGRAM, address, str(port), str(rate))
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
