@@ -64,7 +64,7 @@ def _service(setup: Setup) -> str:
 Description=gatekeeper: protected ports, open at a knock
 Documentation=man:iptables(8) file:{_path(setup.rules)}
 After={EARLY} network-pre.target {" ".join(_WIPERS)}
-# Whatever happens, it is started again: a door that nobody minds stays closed.
+{_modules(setup)}# Whatever happens, it is started again: a door that nobody minds stays closed.
 StartLimitIntervalSec=0
 
 [Service]
@@ -164,7 +164,7 @@ def _modules(setup: Setup) -> str:
         return ""
     names = " ".join(f"modprobe@{name}.service" for name in _LEGACY_MODULES)
     return f"""\
-# The kernel loads what nftables needs by itself; iptables-legacy runs modprobe, which this unit may not.
+# The kernel loads what nftables needs by itself; iptables-legacy runs modprobe, which a unit like this may not.
 Wants={names}
 After={names}
 """

@@ -54,6 +54,15 @@ def test_the_service_has_a_user_of_its_own_and_no_capability_that_it_does_not_ne
         assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n" in text
 
 
+def test_whichever_unit_starts_first_has_the_modules_of_legacy_loaded() -> None:
+    """Also where the early unit has run before the variant changed: the service may load none by itself."""
+    for name, text in units.texts(LEGACY).items():
+        assert "Wants=modprobe@iptable_raw.service " in text, name
+        assert text.count("modprobe@ip6table_mangle.service") == 2, name
+    for text in units.texts(SETUP).values():
+        assert "modprobe@" not in text
+
+
 def test_odd_paths_are_quoted_for_systemd_and_impossible_ones_refused() -> None:
     text = units.texts(ODD)[units.SERVICE]
     assert '--rules "/srv/100%% $$HOME/my rules.yaml" --state-dir "/srv/s t"' in text

@@ -10,7 +10,7 @@ documented_steps() {
 
 packages_of() {
     case $1 in
-    server) ;; # what the documented steps install
+    server) echo nftables ;; # besides what the documented steps install
     client) echo python3-venv python3-pytest openssh-client rsync ;;
     stranger) echo nmap python3 ;;
     esac
@@ -19,8 +19,7 @@ packages_of() {
 if [ "${1:-}" = --packages ]; then
     checkout=$(dirname "$0")/..
     documented_steps "$checkout" | sed -n 's/^sudo apt-get install -y //p' | tr ' ' '\n'
-    packages_of client | tr ' ' '\n'
-    packages_of stranger | tr ' ' '\n'
+    for role in server client stranger; do packages_of "$role" | tr ' ' '\n'; done
     exit
 fi
 

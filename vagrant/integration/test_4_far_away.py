@@ -47,7 +47,7 @@ def test_every_login_succeeds(server: Machine, far_away: None, closed: None, tmp
         assert ok("ssh", "server", "hostname") == "server\n"
         say(f"logged in after {time.monotonic() - begun:.1f} s")
     there, back = tmp_path / "there", tmp_path / "back"
-    there.write_bytes(bytes(range(256)) * 1024)
+    there.write_bytes(bytes(range(256)) * 256)
     ok("scp", "-q", str(there), "server:/tmp/there")
     ok("scp", "-q", "server:/tmp/there", str(back))
     assert back.read_bytes() == there.read_bytes()

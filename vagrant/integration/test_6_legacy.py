@@ -15,6 +15,7 @@ def legacy(server: Machine) -> Iterator[None]:
     _choose(server, "legacy")
     yield
     _choose(server, "nft")
+    assert not _is_legacy(server)
 
 
 def _choose(server: Machine, variant: str) -> None:
@@ -49,8 +50,3 @@ def test_it_boots_closed(server: Machine, stranger: Machine, legacy: None, close
     assert _is_legacy(server)
     assert connects() == CLOSED
     ok("gatekeeper", "knock", "server", "--wait", "tcp/22", "--timeout", "60")
-
-
-def test_the_machine_is_as_it_was(server: Machine) -> None:
-    """With iptables-nft again, and open for nobody; what is left is for who plays with it."""
-    assert not _is_legacy(server)

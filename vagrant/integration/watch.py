@@ -18,8 +18,8 @@ import time
 from typing import Any
 
 GUARDED, UNGUARDED = 22, 2200
-PAUSE = 0.1
-"""Seconds between two connects to the guarded port, over each IP version."""
+PAUSES = {GUARDED: 0.1, UNGUARDED: 2.0}
+"""Seconds between two connects, over each IP version. What is unguarded costs sshd a process each time."""
 WAIT = 1.0
 """Seconds for an answer."""
 
@@ -51,26 +51,27 @@ class Watch:
 
     def connect(self, address: str) -> None:
         """Connect again and again, without waiting for an answer before the next."""
-        poller, due, last = select.epoll(), 0.0, self.now()
+        poller, due, last = select.epoll(), dict.fromkeys(PAUSES, 0.0), self.now()
         pending: dict[int, tuple[socket.socket, float, int]] = {}
         while not self.is_over.is_set():
-            for number, _ in poller.poll(PAUSE / 4):
-                one, begun, port = pending.pop(number)
-                self._answered(one, begun, port, address)
+            for number, _ in poller.poll(min(PAUSES.values()) / 4):
+                self._answered(*pending.pop(number), address)
             moment = self.now()
             for number in [number for number, (_, begun, _) in pending.items() if moment - begun > WAIT]:
                 pending.pop(number)[0].close()
-            if moment < due:
-                continue
-            self.seen["longest_pause"] = max(self.seen["longest_pause"], round(moment - last, 2))
-            last, due = moment, moment + PAUSE
-            for port in (GUARDED, UNGUARDED):
+            for port, pause in PAUSES.items():
+                if moment < due[port]:
+                    continue
+                due[port] = moment + pause
                 one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
                 one.setblocking(False)
                 one.connect_ex((address, port))
                 pending[one.fileno()] = (one, moment, port)
                 poller.register(one.fileno(), select.EPOLLOUT)
-                self.seen["tries"] += port == GUARDED
+                if port == GUARDED:
+                    self.seen["tries"] += 1
+                    self.seen["longest_pause"] = max(self.seen["longest_pause"], round(moment - last, 2))
+                    last = moment
 
     def away(self) -> tuple[float, float]:
         """Return from when to when the unguarded port was away: the longest time between two connects that it took."""
