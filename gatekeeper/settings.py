@@ -178,6 +178,8 @@ class Rules:
     never: tuple[Source, ...] = ()
     """Who may not even knock. (Every service has these in its own ``never`` too.)"""
     firewall: FirewallSettings = FirewallSettings()
+    workers: int = 1
+    """Processes that look at packets, each with queues of its own."""
     skew: int = 120
     """Seconds that a client's clock may differ from ours."""
     acknowledge: bool = False
