@@ -91,6 +91,19 @@ class Datagram:
 
 
 @dataclass(frozen=True, slots=True)
+class Tags:
+    """The first four bytes of the knocks that may count between two moments (Unix seconds), and some time around."""
+
+    known: tuple[bytes, ...]
+    since: float
+    until: float
+
+    def hold(self, now: float) -> bool:
+        """Whether they are the right ones at ``now``."""
+        return self.since <= now < self.until
+
+
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """What makes a knock one of a kind: who sent it (a public key), and when (Unix time in nanoseconds)."""
 

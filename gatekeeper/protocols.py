@@ -18,6 +18,7 @@ from gatekeeper.model import (
     Refusal,
     Revoke,
     Stamp,
+    Tags,
 )
 from gatekeeper.networks import Address, Source
 from gatekeeper.settings import Rules, Service
@@ -36,6 +37,9 @@ class KnockFormat(Protocol):
 
     def open(self, datagram: Datagram, *, now: float) -> Knock | Refusal:
         """Read a knock whose payload a glance found worth it."""
+
+    def tags(self, *, now: float) -> Tags | None:
+        """Say by which tags the kernel can tell its knocks; ``None``: by none, a process must look at them."""
 
     def renew(self, *, now: float, at_once: bool = False) -> None:
         """Make what the time to come needs: a piece of it, or all at once. Asked once a second, off the packet path."""

@@ -187,6 +187,22 @@ class Rules:
     server_keys: tuple[ServerKey, ...] = ()
     """Those that the rules name, the current one (no ``until``) first; without one, the state directory has it."""
 
+    @property
+    def has_tagged(self) -> bool:
+        """Whether some client's knocks begin with a tag that the kernel can know."""
+        return any(client.keys for client in self.clients.values())
+
+    @property
+    def untagged(self) -> tuple[int, int] | None:
+        """How many bytes a knock without a tag has, at the least and at the most; ``None``: no client sends any."""
+        keys = [key for one in self.clients.values() for key in (one.open_key, one.close_key) if key is not None]
+        if not keys:
+            return None
+        behind = max(map(len, self.services), default=0) + len(
+            " \r\n"
+        )  # a plain key may name a service, and end a line
+        return min(map(len, keys)), max(map(len, keys)) + behind
+
 
 def show_ports(service: Service) -> str:
     """Write the ports of a service as rules.yaml has them."""

@@ -31,7 +31,7 @@ from gatekeeper.gate import Gate
 from gatekeeper.holds import GIVE_BACK_AFTER, GIVE_BACK_BEFORE_REFUSING, Holds
 from gatekeeper.model import Admit, Decision, Effect, Grant, Reason, Verdict
 from gatekeeper.networks import covers
-from gatekeeper.packet import TCP, triage
+from gatekeeper.packet import triage
 from gatekeeper.shadows import Shadows
 
 _QUEUE_LENGTH = 8192
@@ -196,7 +196,7 @@ class Worker:
         if decision.verdict is Verdict.ACCEPT:
             if decision.reason is not Reason.ECHO:
                 self._observer.refused(decision, raw)
-            packet.accept()
+            self._let_go(packet)
         elif decision.verdict is Verdict.DROP or decision.reason is Reason.OVERLOADED:
             self._observer.refused(decision, raw)
             self._refuse(packet, raw)
@@ -239,7 +239,7 @@ class Worker:
     def _settle(self, job: Job) -> None:
         """Give a knock its verdict: a datagram is used up; an echo request goes on; a SYN is as any other from now."""
         if job.decision.verdict is Verdict.ACCEPT:
-            job.packet.accept()
+            self._let_go(job.packet)
         elif job.decision.verdict is Verdict.REPEAT and not self._manners.observes:
             self._mark_as_seen(job.packet)
             job.packet.repeat()
@@ -255,8 +255,7 @@ class Worker:
         if isinstance(header, Reason):  # the gate has read it already
             self._drop(packet)
             return
-        if header.opens_flow and header.protocol == TCP and header.start < header.end:
-            self._mark_as_seen(packet)
+        self._mark_as_seen(packet)  # so it is neither counted nor taken for a knock when it comes back
         at_once = decision.verdict is Verdict.REPEAT
         now = time.monotonic()
         for given_up, its_raw in self._holds.hold((packet, raw), raw, header.source, now=now, at_once=at_once):
@@ -316,6 +315,12 @@ class Worker:
             packet.accept()
         else:
             packet.drop()
+
+    def _let_go(self, packet: Packet) -> None:
+        """Let a ping go on, without the mark of those that bear a tag."""
+        if mark := packet.get_mark() & self._manners.mark:
+            packet.set_mark(packet.get_mark() ^ mark)
+        packet.accept()
 
     def _mark_as_seen(self, packet: Packet) -> None:
         packet.set_mark(packet.get_mark() | self._manners.mark)  # others' bits stay

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatekeeper.errors import FirewallError
@@ -54,13 +54,15 @@ def load_rules(rules: Rules) -> tuple[tools.Iptables, list[str]]:
     return chosen, remove_others(chosen) + _remove_stale_sets(keep=set())
 
 
-def whole_text(rules: Rules, version: int, members: Members, before: Mapping[str, str]) -> str:
+def whole_text(
+    rules: Rules, version: int, members: Members, before: Mapping[str, str], *, known_tags: Sequence[bytes] = ()
+) -> str:
     """Write what loads the whole ruleset over what was there ``before``; grants that are rules stay."""
     if isinstance(members, RuleMembers):
         mangle = before.get(TABLE, "")
         granted = {name: list(dict.fromkeys(saved.granted(mangle, from_chain(name)))) for name in rules.services}
         members = RuleMembers(granted)
-    return ruleset.iptables_text(rules, version, members, before)
+    return ruleset.iptables_text(rules, version, members, before, known_tags=known_tags)
 
 
 def _load(variant: tools.Iptables, text: Callable[[int, Mapping[str, str]], str]) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 
 from gatekeeper.firewall.looks import Change, Found, Look, Place
 from gatekeeper.firewall.members import RETURN
-from gatekeeper.firewall.names import CHAIN_PREFIX, PASS
+from gatekeeper.firewall.names import CHAIN_PREFIX, PASS, TAGGED
 
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58}
 _NOTHING = Found(b"")
@@ -96,6 +96,11 @@ class Expected:
             seen[base] = (*there[: len(self.first.get(base, ()))], *there[len(there) - len(self.last.get(base, ())) :])
         return replace(self, seen=seen)
 
+    def renewed(self, place: Place, lines: Sequence[str], look: Look) -> Self:
+        """Take a chain that we have just swapped as what should be, and nothing else of a look."""
+        rules, seen = {**self.rules, place: list(lines)}, {**self.seen, place: tuple(look.get(place, ()))}
+        return replace(self, rules=rules, seen=seen, members=self.members - {place})
+
     def change(self, faults: Sequence[Fault], look: Look, table: str) -> Change:
         """Say what mends these faults in one table, in the kernel's own bytes (``seen`` has them)."""
         mine = [fault for fault in faults if fault.place[0] == table]
@@ -153,8 +158,8 @@ def protocol(line: str) -> int:
 
 
 def _is_of_a_grant(rule: Found) -> bool:
-    """Whether a rule may be one of a grant's: it says for whom it is, and leads where those lead (members.py)."""
-    return rule.has_match and rule.leads_to in {PASS, RETURN}
+    """Whether a rule may be one of a grant's (members.py), or a tag's: it says for whom, and leads where those lead."""
+    return rule.has_match and rule.leads_to in {PASS, RETURN, TAGGED}
 
 
 def read(text: str, *, member_chains: Iterable[str] = ()) -> Expected:

@@ -20,12 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply, expected, ruleset, sets, tools
+from gatekeeper.firewall import tags as door
 from gatekeeper.firewall.expected import Fault
 from gatekeeper.firewall.ipset import Ipset
 from gatekeeper.firewall.looks import Look
 from gatekeeper.firewall.members import RuleMembers, SetMembers
+from gatekeeper.firewall.names import TAGS
 from gatekeeper.firewall.watches import running_firewalls, watch
-from gatekeeper.model import Repair
+from gatekeeper.model import Repair, Tags
 from gatekeeper.settings import Rules
 
 _MANY, _WITHIN = 5, 10.0
@@ -43,6 +45,7 @@ _REST = 4.0
 _LONGEST_REST = 0.5
 _AT_ONCE_BEHIND_A_REST = 0.005
 _QUICK_TRIES = 4
+TagsAt = Callable[[float], Tags]
 Learned = Mapping[int, expected.Expected]
 """What should be there, by IP version, and what the kernel made of it."""
 _PRIORITY = -15
@@ -53,10 +56,17 @@ class Guardian(threading.Thread):
     """Watches over the ruleset of one variant of iptables. Made right after it was loaded, started when that suits."""
 
     def __init__(
-        self, rules: Rules, variant: tools.Iptables, *, has_rules: bool, learned: Learned | None = None
+        self,
+        rules: Rules,
+        variant: tools.Iptables,
+        *,
+        has_rules: bool,
+        learned: Learned | None = None,
+        tags_at: TagsAt | None = None,
     ) -> None:
         """``has_rules``: grants are rules, and not members of sets.
 
+        ``tags_at`` tells the tags of a time. ``renew_tags`` must be called before ``start`` then.
         ``learned``: what was learned right after loading; without it, that is what is there now.
 
         Raises:
@@ -65,7 +75,9 @@ class Guardian(threading.Thread):
         super().__init__(name="guardian", daemon=True)
         self._rules, self._variant = rules, variant
         self._members = RuleMembers() if has_rules else SetMembers()
-        member_chains = [chain for name in rules.services for chain in self._members.chains(name)]
+        self._tags_at, self._known = tags_at, Tags((), 0.0, 0.0)
+        # Until we have put tags there ourselves, those of an earlier run may stand there.
+        member_chains = [TAGS, *(chain for name in rules.services for chain in self._members.chains(name))]
         self._expected = {
             version: expected.read(ruleset.iptables_text(rules, version, self._members), member_chains=member_chains)
             for version in tools.ip_versions()
@@ -117,6 +129,7 @@ class Guardian(threading.Thread):
             is_due = True
             while not self._is_stopping.wait(rest):
                 try:
+                    self.renew_tags()
                     rested = time.monotonic() if rest else 0.0
                     if is_due or self._watch.wait():
                         rest = self._check(rested=rested)
@@ -129,6 +142,26 @@ class Guardian(threading.Thread):
         except BaseException as error:
             self.on_failure(error)
             raise
+
+    def renew_tags(self) -> None:
+        """Have the kernel know the tags of this time, if it does not: their time has come, or the clock was set.
+
+        Raises:
+            FirewallError: that failed. The earlier ones stay.
+        """
+        if self._tags_at is None or self._known.hold(time.time()):
+            return
+        tags = self._tags_at(time.time())
+        place = ("raw", TAGS)
+        for version in self._expected:
+            self._variant.restore(version, door.text(tags.known, version))
+        looks = self._watch.looks()
+        for version, one in self._expected.items():
+            lines = list(door.lines(tags.known, version))
+            if not door.are_in(looks[version].get(place, ()), tags.known, len(lines)):
+                raise FirewallError("the tags of this time are not there: somebody changes the ruleset at this moment")
+            self._expected[version] = one.renewed(place, lines, looks[version])
+        self._known = tags
 
     def _learn(self) -> bool:
         """Take what is there as what should be, if it is what the text says, by places and numbers of rules."""
@@ -291,7 +324,7 @@ class Guardian(threading.Thread):
     def _repair_wholly(self) -> None:
         for version in self._expected:
             before = self._variant.save(version)
-            whole = apply.whole_text(self._rules, version, self._members, before)
+            whole = apply.whole_text(self._rules, version, self._members, before, known_tags=self._known.known)
             for text in expected.by_table(whole, self._tables):
                 self._variant.restore(version, text)
         if not self._learn():

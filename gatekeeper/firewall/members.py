@@ -6,10 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gatekeeper.firewall.names import PASS, from_chain, in_chain, out_chain, set_name, to_chain
+from gatekeeper.firewall.names import (
+    PASS,
+    busy_set,
+    from_chain,
+    in_chain,
+    knocked_set,
+    out_chain,
+    set_name,
+    to_chain,
+)
 from gatekeeper.networks import Source
 
 RETURN = "RETURN"
+KNOCKED_FOR = 2
+"""Seconds for which who has sent a tag is exempt from what bounds strangers: their first packet comes right behind."""
+_MANY = 200
+"""Datagrams with a tag that one sender may send within ``sets.BUSY_WITHIN`` seconds; more are dropped."""
 _FLAG = {"src": "-s", "dst": "-d"}
 
 
@@ -27,6 +40,12 @@ class Members(Protocol):
 
     def leaving(self, service: str, version: int, end: Sequence[str]) -> Iterator[str]:
         """Write the end of a service's chain for what it sends."""
+
+    def note_sender(self, version: int) -> Iterator[str]:
+        """Note who has sent a datagram that bears a tag; drop it, if its sender sends too many of them."""
+
+    def who_knocked(self, version: int) -> Iterator[str]:
+        """Match what comes from those who were noted in the last seconds."""
 
 
 class SetMembers:
@@ -50,6 +69,16 @@ class SetMembers:
         """Match the service's set."""
         yield f"-A {out_chain(service)} {_member(set_name(service, version), 'dst')} -j RETURN"
         yield from (f"-A {out_chain(service)} {rule}" for rule in end)
+
+    def note_sender(self, version: int) -> Iterator[str]:
+        """Put it into two sets: one that counts from the first datagram on, one that knows the last."""
+        yield f"-j SET --add-set {busy_set(version)} src"
+        yield f"-m set --match-set {busy_set(version)} src --packets-gt {_MANY} -j DROP"
+        yield f"-j SET --add-set {knocked_set(version)} src --exist --timeout {KNOCKED_FOR}"
+
+    def who_knocked(self, version: int) -> Iterator[str]:
+        """Match the set."""
+        yield _member(knocked_set(version), "src")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +107,14 @@ class RuleMembers:
         yield f"-A {out_chain(service)} -g {to_chain(service)}"
         yield from (f"-A {rule}" for rule in self._each(service, version, leaving_rule))
         yield from (f"-A {to_chain(service)} {rule}" for rule in end)
+
+    def note_sender(self, version: int) -> Iterator[str]:  # noqa: ARG002
+        """Note nobody: that takes sets."""
+        yield from ()
+
+    def who_knocked(self, version: int) -> Iterator[str]:  # noqa: ARG002
+        """Match nobody: so who knocks is bounded like strangers are."""
+        yield from ()
 
     def _each(self, service: str, version: int, rule: Rule) -> Iterator[str]:
         sources = self.granted.get(service, ())

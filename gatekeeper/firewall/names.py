@@ -20,6 +20,12 @@ ECHO = CHAIN_PREFIX + "ECHO"
 """mangle INPUT, behind everybody's rules: echo requests that may bear a knock."""
 RAW = CHAIN_PREFIX + "RAW"
 """raw PREROUTING: keeps knocks out of connection tracking."""
+TAGS = CHAIN_PREFIX + "TAGS"
+"""raw: knows the tags that knocks begin with at this time; renewed by the guardian (tags.py)."""
+TAGGED = CHAIN_PREFIX + "TAGGED"
+"""raw: what bears one is marked, and its sender noted."""
+NEW = CHAIN_PREFIX + "NEW"
+"""mangle: what nobody was granted, on its way to the queue, as far as there is room for it there."""
 FWD = CHAIN_PREFIX + "FWD"
 """mangle FORWARD: what hosts behind this machine send from protected ports, and what arrives for these; and what was
 translated from published ports without having been let in."""
@@ -96,6 +102,16 @@ def always_set(service: str, version: int) -> str:
 def never_set(service: str, version: int) -> str:
     """Name the ipset of the networks that never get in to a service; without one, of those that may not knock."""
     return f"{SET_PREFIX}n{version}-{service}" if service else f"{SET_PREFIX}n{version}"
+
+
+def knocked_set(version: int) -> str:
+    """Name the ipset of those who have just sent a datagram that bears a tag."""
+    return f"{SET_PREFIX}k{version}"
+
+
+def busy_set(version: int) -> str:
+    """Name the ipset that counts how many of these each of them has sent in the last seconds."""
+    return f"{SET_PREFIX}b{version}"
 
 
 def fresh_set(name: str) -> str:

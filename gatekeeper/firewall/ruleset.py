@@ -30,22 +30,27 @@ again behind the translation, where what it took from any other address is known
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from gatekeeper.firewall import lanes, tags
+from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
     ECHO,
     FWD,
     HOOKS,
     IN,
+    NEW,
     OUT,
     PASS,
     POST,
     PRE,
     RAW,
     SENT,
+    TAGGED,
+    TAGS,
     Hook,
     always_set,
     in_chain,
@@ -65,6 +70,10 @@ _SYN_WITH_DATA = {
     6: "10,48 0 0 6,21 0 7 6,48 0 0 52,84 0 0 240,116 0 0 2,7 0 0 0,40 0 0 4,45 0 1 0,6 0 0 65535,6 0 0 0",
 }
 """Classic BPF over a packet from its IP header on (linux/filter.h)."""
+_EACH = "50/sec --hashlimit-burst 100"
+"""How many of a sender's packets a process may look at; of IPv6, a network of 64 bits is one sender."""
+_IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
+"""How many of all senders'. Ten times as many are looked at without effort, and each may be held and come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +100,17 @@ def jumps(rules: Rules) -> list[Jump]:
     return [Jump(hook, hook.chain not in last) for hook in HOOKS if needed.get(hook.chain, True)]
 
 
-def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[str, str] | None = None) -> str:
+def iptables_text(
+    rules: Rules,
+    version: int,
+    members: Members,
+    saved: Mapping[str, str] | None = None,
+    *,
+    known_tags: Sequence[bytes] = (),
+) -> str:
     """Write what (ip6)tables-restore --noflush loads for one IP version.
 
+    ``known_tags``: what knocks begin with at this time; without them, what is ``saved`` stays.
     ``saved`` has, by table, what iptables-save says now. Jumps to our chains that are there already are replaced,
     and chains that these rules do not need are removed. Each table is swapped in one step: there is no moment
     without the old rules or the new ones.
@@ -101,9 +118,17 @@ def iptables_text(rules: Rules, version: int, members: Members, saved: Mapping[s
     saved = saved or {}
     needed = jumps(rules)
     mangle = [one.hook.chain for one in needed if one.hook.table == "mangle"] + [PASS, SENT]
+    guards = rules.mode is Mode.GUARD
+    if guards:
+        mangle.append(NEW)
     for name in rules.services:
         mangle += [in_chain(name), out_chain(name), *members.chains(name)]
-    tables = {"raw": ([RAW], _raw(rules)), "mangle": (mangle, _mangle(rules, version, members))}
+    raw = [RAW, TAGS, TAGGED] if guards and rules.has_tagged else [RAW]
+    known = tags.lines(known_tags, version) if known_tags else tags.kept(saved.get("raw", ""))
+    tables = {
+        "raw": (raw, [*_raw(rules, version, members), *(known if TAGS in raw else ())]),
+        "mangle": (mangle, _mangle(rules, version, members)),
+    }
     lines: list[str] = []
     for table, (chains, body) in tables.items():
         before = saved.get(table, "")
@@ -131,10 +156,23 @@ def members_text(rules: Rules, version: int, members: Members) -> str:
     return "\n".join(["*mangle", *(f":{chain} - [0:0]" for chain in chains), *lines, "COMMIT"]) + "\n"
 
 
-def _raw(rules: Rules) -> Iterator[str]:
+def _raw(rules: Rules, version: int, members: Members) -> Iterator[str]:
+    """Sort what may be a knock: what bears a tag is marked for its queue; what can be none goes no further."""
+    if rules.mode is Mode.OBSERVE:
+        return
     # LOCAL: a knock that only passes through, to another host, may need its flow for address translation.
-    for knock in _knocks(rules) if rules.mode is Mode.GUARD else ():
-        yield f"-A {RAW} ! -i lo {knock} -m addrtype --dst-type LOCAL -j CT --notrack"
+    here = "-m addrtype --dst-type LOCAL"
+    for knock in _knocks(rules):
+        if rules.has_tagged:
+            yield f"-A {RAW} ! -i lo {knock} {here} -j {TAGS}"
+        is_looked_at = rules.untagged is not None or rules.refuse is Refuse.RESET
+        yield f"-A {RAW} ! -i lo {knock} {here} -j {'CT --notrack' if is_looked_at else 'DROP'}"
+    if rules.has_tagged:
+        if Via.ICMP in rules.via:
+            yield f"-A {RAW} ! -i lo {_ECHO[version]} {here} -j {TAGS}"
+        yield from (f"-A {TAGGED} {rule}" for rule in members.note_sender(version))
+        yield f"-A {TAGGED} -j MARK --set-xmark {_mark(rules)}"
+        yield f"-A {TAGGED} -p udp -j CT --notrack"
 
 
 def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
@@ -146,37 +184,99 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     yield f"-A {IN} -i lo -j RETURN"
     yield f"-A {OUT} -o lo -j RETURN"
     # Knocks come before services, so that no grant can hide a later knock.
-    for knock in _knocks(rules):
-        if rules.mode is Mode.GUARD and rules.refuse is Refuse.SILENT:
-            banned = members.within(_of(rules.never, version), never_set("", version), "src")
-            yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
-        yield f"-A {IN} {knock} {_queue(rules, bypass=rules.mode is Mode.OBSERVE)}"
+    yield from _knocking(rules, version, members)
     if Via.ICMP in rules.via:
-        yield f"-A {ECHO} ! -i lo {_ECHO[version]} {_queue(rules, bypass=True)}"
+        yield from (f"-A {ECHO} ! -i lo {_ECHO[version]} {rest}" for rest in _pings(rules, version))
     yield from _places(rules, version)
+    if rules.mode is Mode.GUARD:
+        yield from (f"-A {NEW} {rest}" for rest in _bounded(rules, version, members))
     for service in rules.services.values():
         yield from _arriving(rules, service, version, members)
         if rules.mode is Mode.GUARD:
             yield from _leaving(rules, service, version, members)
 
 
+def _knocking(rules: Rules, version: int, members: Members) -> Iterator[str]:
+    """Lead datagrams to a knock port to their queues."""
+    for knock in _knocks(rules):
+        if rules.mode is Mode.OBSERVE:
+            yield f"-A {IN} {knock} {_queue(rules, Lane.KNOCKS, bypass=True)}"
+            continue
+        if rules.refuse is Refuse.SILENT:
+            banned = members.within(_of(rules.never, version), never_set("", version), "src")
+            yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
+        if rules.has_tagged:
+            yield f"-A {IN} {knock} -m mark --mark {_mark(rules)} {_queue(rules, Lane.KNOCKS)}"
+        few = _few("knocks", version)
+        if rules.refuse is Refuse.RESET:  # who is told that nobody listens must be told so of anything
+            yield f"-A {IN} {knock} {few} {_queue(rules, Lane.OTHERS)}"
+        elif rules.untagged is not None:
+            yield f"-A {IN} {knock} {_length(rules.untagged, version)} {few} {_queue(rules, Lane.OTHERS)}"
+        yield f"-A {IN} {knock} -j DROP"
+
+
+def _pings(rules: Rules, version: int) -> Iterator[str]:
+    """Say which echo requests are looked at; the others go on, as these do afterwards."""
+    if rules.mode is Mode.OBSERVE:
+        yield _queue(rules, Lane.OTHERS, bypass=True)
+        return
+    if rules.has_tagged:
+        yield f"-m mark --mark {_mark(rules)} {_queue(rules, Lane.KNOCKS, bypass=True)}"
+    if rules.untagged is not None:
+        yield f"{_few('pings', version)} {_IN_ALL} {_queue(rules, Lane.OTHERS, bypass=True)}"
+
+
+def _bounded(rules: Rules, version: int, members: Members) -> Iterator[str]:
+    """Let strangers' packets to the queue: so many of each, and so many of all; of who has just knocked, all."""
+    queue = _queue(rules, Lane.STRANGERS)
+    yield f"-m mark --mark {_mark(rules)} {queue}"  # has been here, and was given back
+    yield from (f"{who} {queue}" for who in members.who_knocked(version))
+    yield f"{_many('new', version)} -j DROP"
+    yield f"{_IN_ALL} {queue}"
+    yield "-j DROP"
+
+
+def _few(name: str, version: int) -> str:
+    """Match what is within the bound of its sender."""
+    return f"-m hashlimit --hashlimit-upto {_each_sender(name, version)}"
+
+
+def _many(name: str, version: int) -> str:
+    """Match what is beyond it."""
+    return f"-m hashlimit --hashlimit-above {_each_sender(name, version)}"
+
+
+def _each_sender(name: str, version: int) -> str:
+    mask = " --hashlimit-srcmask 64" if version == 6 else ""
+    bucket = f"--hashlimit-mode srcip{mask} --hashlimit-name gatekeeper-{name}-{version} --hashlimit-htable-expire 3000"
+    return f"{_EACH} {bucket}"
+
+
+def _length(payload: tuple[int, int], version: int) -> str:
+    """Match a datagram by its whole length: with the IP header, and what options or extensions it may have."""
+    header, options = (20, 40) if version == 4 else (40, 64)
+    return f"-m length --length {header + 8 + payload[0]}:{header + options + 8 + payload[1]}"
+
+
 def _arriving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
     chain, mark = in_chain(service.name), _mark(rules)
     if rules.mode is Mode.GUARD:
-        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules)
+        refused = "-j DROP" if rules.refuse is Refuse.SILENT else f"-g {NEW}"
         for who in members.within(_of(service.never, version), never_set(service.name, version), "src"):
             yield f"-A {chain} {who} {refused}"
     if Via.SYN in rules.via and service.has(Transport.TCP):
         bears_data = f'-m bpf --bytecode "{_SYN_WITH_DATA[version]}"'
-        queue = _queue(rules, bypass=rules.mode is Mode.OBSERVE)
-        yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {queue}"
+        guards = rules.mode is Mode.GUARD
+        bounds = f"{_few('syn', version)} {_IN_ALL} " if guards else ""
+        queue = _queue(rules, Lane.OTHERS, bypass=not guards)
+        yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {bounds}{queue}"
     if service.has(Transport.TCP) and service.keeps(Transport.TCP):
         known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
         yield f"-A {chain} -p tcp -m tcp {known} -j RETURN"
     for who in members.within(_of(service.always, version), always_set(service.name, version), "src"):
         yield f"-A {chain} {who} -g {PASS}"
     if rules.mode is Mode.GUARD and service.has(Transport.TCP) and service.guard is not Guard.INPUT:
-        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules)
+        refused = "-j DROP" if rules.refuse is Refuse.SILENT else f"-g {NEW}"
         yield f"-A {chain} -p tcp -m tcp ! --syn -m connmark ! --mark {mark} {refused}"
     yield from members.arriving(service.name, version, list(_strangers(rules, service)))
 
@@ -184,12 +284,12 @@ def _arriving(rules: Rules, service: Service, version: int, members: Members) ->
 def _strangers(rules: Rules, service: Service) -> Iterator[str]:
     """Say where what nobody was granted goes."""
     if rules.mode is Mode.GUARD:
-        yield _queue(rules)
+        yield f"-g {NEW}"
         return
     if service.has(Transport.TCP):
-        yield f"-p tcp -m tcp --syn {_queue(rules, bypass=True)}"
+        yield f"-p tcp -m tcp --syn {_queue(rules, Lane.STRANGERS, bypass=True)}"
     if service.has(Transport.UDP):
-        yield f"-p udp -m conntrack --ctstate NEW {_queue(rules, bypass=True)}"
+        yield f"-p udp -m conntrack --ctstate NEW {_queue(rules, Lane.STRANGERS, bypass=True)}"
 
 
 def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
@@ -325,8 +425,8 @@ def _knocks(rules: Rules) -> list[str]:
     return [f"-p udp -m udp --dport {port}" for port in rules.knock_ports] if Via.UDP in rules.via else []
 
 
-def _queue(rules: Rules, *, bypass: bool = False) -> str:
-    return f"-j NFQUEUE --queue-num {rules.firewall.queue}" + (f" {BYPASS}" if bypass else "")
+def _queue(rules: Rules, lane: Lane, *, bypass: bool = False) -> str:
+    return lanes.target(rules, lane) + (f" {BYPASS}" if bypass else "")
 
 
 def _mark(rules: Rules) -> str:

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
-from gatekeeper.firewall.names import IPSET_FAMILY, VERSIONS, always_set, fresh_set, never_set, set_name
+from gatekeeper.firewall.members import KNOCKED_FOR
+from gatekeeper.firewall.names import (
+    IPSET_FAMILY,
+    VERSIONS,
+    always_set,
+    busy_set,
+    fresh_set,
+    knocked_set,
+    never_set,
+    set_name,
+)
 from gatekeeper.networks import Source
-from gatekeeper.settings import Rules
+from gatekeeper.settings import Mode, Rules
 
 MAX_TIMEOUT = 2_147_483
 """The longest timeout that an ipset takes, in seconds (ip_set_timeout.h: UINT_MAX / MSEC_PER_SEC / 2)."""
+BUSY_WITHIN = 2
+"""Seconds in which datagrams with a tag are counted, from the first on."""
 _OPTIONS = "hashsize 1024 maxelem 1048576 timeout 0"
 
 
@@ -21,12 +33,29 @@ def create_text(rules: Rules) -> str:
         _replace(name, version, [f"{source} timeout 0" for source in sources])
         for name, (version, sources) in _networks(rules).items()
     ]
-    return "".join(members + networks)
+    return "".join(members + networks) + (_senders_text() if rules.mode is Mode.GUARD else "")
 
 
 def names_of(rules: Rules) -> set[str]:
     """Name all the sets that these rules need."""
-    return {set_name(name, version) for name in rules.services for version in VERSIONS} | set(_networks(rules))
+    members = {set_name(name, version) for name in rules.services for version in VERSIONS}
+    return members | set(_networks(rules)) | (names_of_senders() if rules.mode is Mode.GUARD else set())
+
+
+def names_of_senders() -> set[str]:
+    """Name the sets that the kernel fills by itself, for moments."""
+    return {name(version) for name in (knocked_set, busy_set) for version in VERSIONS}
+
+
+def _senders_text() -> str:
+    """Write what makes these. An IPv6 network of 64 bits counts as one sender."""
+    lines = []
+    for version in VERSIONS:
+        kind = f"hash:ip family {IPSET_FAMILY[version]}{' netmask 64' if version == 6 else ''} maxelem 65536"
+        # Full, the one lets somebody go who knocked earlier, and the other counts nobody more: no knock is lost for it.
+        lines.append(f"create {knocked_set(version)} {kind} timeout {KNOCKED_FOR} forceadd -exist\n")
+        lines.append(f"create {busy_set(version)} {kind} timeout {BUSY_WITHIN} counters -exist\n")
+    return "".join(lines)
 
 
 def network_sizes(rules: Rules) -> dict[str, int]:

@@ -46,6 +46,9 @@ class PlainKeys:
         action, client, service = found
         return Knock(action, client, () if service is None else (service,))
 
+    def tags(self, *, now: float) -> None:
+        """Name none: a key may be anything."""
+
     def renew(self, *, now: float, at_once: bool = False) -> None:
         """Do nothing: plain keys stay what they are."""
 

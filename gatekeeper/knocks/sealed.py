@@ -24,7 +24,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import NamedTuple
 
-from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Stamp
+from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Stamp, Tags
 from gatekeeper.networks import Address
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake, LowOrderError
@@ -142,7 +142,7 @@ class SealedKnocks:
         yield
 
     @property
-    def tags(self) -> int:
+    def client_tags(self) -> int:
         """How many client tags are known now."""
         return sum(map(len, self._tags.values()))
 
@@ -150,6 +150,20 @@ class SealedKnocks:
         """Return the door tags that are accepted at ``now``."""
         epoch = wire.epoch_at(now)
         return [wire.door_tag(server.public, epoch + near) for server in self._servers for near in (-1, 0, 1)]
+
+    def tags(self, *, now: float) -> Tags | None:
+        """Name the door tags of five epochs, two on each side of the one that it is.
+
+        They are made anew in the middle of an epoch, where the clocks of clients are farthest from where an epoch
+        ends. Two on each side are one more than is accepted, so that a renewal that comes late shuts nobody out.
+        """
+        if not self._servers:
+            return None
+        middle = wire.epoch_at(now - wire.EPOCH / 2)
+        epochs = range(max(0, middle - 2), middle + 3)
+        since = (middle + 0.5) * wire.EPOCH
+        known = tuple(wire.door_tag(server.public, epoch) for server in self._servers for epoch in epochs)
+        return Tags(known, since, since + wire.EPOCH)
 
     # -- reading
 

@@ -10,14 +10,17 @@ import contextlib
 import os
 import select
 import signal
+from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 
 from gatekeeper import observe
 from gatekeeper.firewall import tools
 from gatekeeper.firewall.guardian import Guardian
-from gatekeeper.model import Repair
+from gatekeeper.model import Repair, Tags
 from gatekeeper.processes.child import LIFE_EVERY, READY, REPAIRED, Control
 from gatekeeper.processes.plan import Plan
+from gatekeeper.protocols import KnockFormat
 
 
 def guard(plan: Plan, control: Control) -> None:
@@ -37,7 +40,8 @@ class _Guarding:
         variant, has_rules = tools.Iptables(plan.variant), not plan.backend.keeps_time
         self._control = control
         self._observer = observe.Observer(is_trial=plan.observes)
-        self._guardian = Guardian(plan.rules, variant, has_rules=has_rules, learned=plan.learned)
+        tags_at = partial(_tags_at, plan.formats) if plan.rules.has_tagged and not plan.observes else None
+        self._guardian = Guardian(plan.rules, variant, has_rules=has_rules, learned=plan.learned, tags_at=tags_at)
         self._guardian.on_repair, self._guardian.on_failure = self._note_repair, self._note_failure
         self._failure: BaseException | None = None
         self._stopping = False
@@ -47,6 +51,7 @@ class _Guarding:
 
     def run(self) -> None:
         """Wait for the end."""
+        self._guardian.renew_tags()
         self._guardian.start()
         self._control.say(READY)
         while not self._stopping:
@@ -71,3 +76,10 @@ class _Guarding:
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
+
+
+def _tags_at(formats: Sequence[KnockFormat], now: float) -> Tags:
+    """Put together what all formats say."""
+    each = [tags for one in formats if (tags := one.tags(now=now)) is not None]
+    known = tuple(tag for tags in each for tag in tags.known)
+    return Tags(known, max(tags.since for tags in each), min(tags.until for tags in each))

@@ -8,8 +8,10 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from gatekeeper.firewall import names, ruleset
+from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
 from gatekeeper.settings import (
+    Client,
     Established,
     FirewallSettings,
     Guard,
@@ -66,7 +68,18 @@ PLACES = replace(
 )
 SETS: Members = SetMembers()
 BY_RULES: Members = RuleMembers({"ssh": [ip_network("192.0.2.7"), ip_network("2001:db8::7")]})
-QUEUE = "-j NFQUEUE --queue-num 7"
+TAGGED = {"laptop": Client(name="laptop", services=("ssh",), keys=(b"k" * 32,))}
+PLAIN = {"desk": Client(name="desk", services=("ssh",), open_key=b"open_sesame", close_key=b"close")}
+KNOCKS, STRANGERS, OTHERS = (f"-j NFQUEUE --queue-num {7 + 16 * lane}" for lane in Lane)
+NEW = "-g GKEEPER-NEW"
+EACH = "50/sec --hashlimit-burst 100 --hashlimit-mode srcip"
+IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
+
+
+def few(name: str, version: int = 4) -> str:
+    mask = " --hashlimit-srcmask 64" if version == 6 else ""
+    bucket = f"--hashlimit-name gatekeeper-{name}-{version} --hashlimit-htable-expire 3000"
+    return f"-m hashlimit --hashlimit-upto {EACH}{mask} {bucket}"
 
 
 def chain(name: str, version: int = 4, *, rules: Rules = RULES, members: Members = SETS) -> list[str]:
@@ -84,7 +97,8 @@ def test_nothing_bypasses_the_queue_and_nothing_is_accepted(members: Members, re
         assert "bypass" not in text
         assert "-j ACCEPT" not in text
         assert "filter" not in text
-        assert text.count(QUEUE) == 4 + 1 + 3  # one for each service, for knocks, and for those in SYNs
+        assert text.count(NEW) == 4, "one for each service"
+        assert text.count(STRANGERS) == 2 + isinstance(members, SetMembers), "all of them bounded"
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -93,14 +107,27 @@ def test_a_service_is_passed_by_its_mark_then_by_its_set_then_queued(version: in
     assert chain("GKEEPER-IN-ssh", version) == [
         "-p tcp -m tcp ! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
         f"-m set --match-set gatekeeper-{version}-ssh src -g GKEEPER-PASS",
-        QUEUE,
+        NEW,
     ]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_strangers_meet_the_queue_as_far_as_there_is_room_and_who_has_just_knocked_always_does(version: int) -> None:
+    """What was given back comes first: it was counted when it came. An IPv6 sender is a network of 64 bits."""
+    assert chain(names.NEW, version) == [
+        f"-m mark --mark 0x40/0x40 {STRANGERS}",
+        f"-m set --match-set gatekeeper-k{version} src {STRANGERS}",
+        f"{few('new', version).replace('upto', 'above')} -j DROP",
+        f"{IN_ALL} {STRANGERS}",
+        "-j DROP",
+    ]
+    assert not any("match-set" in line for line in chain(names.NEW, version, members=BY_RULES))
 
 
 def test_without_sets_each_grant_is_a_rule_in_a_chain_that_ends_as_its_services_would() -> None:
     assert chain("GKEEPER-IN-ssh", members=BY_RULES)[-1] == "-g GKEEPER-SRC-ssh"
-    assert chain("GKEEPER-SRC-ssh", members=BY_RULES) == ["-s 192.0.2.7/32 -g GKEEPER-PASS", QUEUE]
-    assert chain("GKEEPER-SRC-ssh", 6, members=BY_RULES) == ["-s 2001:db8::7/128 -g GKEEPER-PASS", QUEUE]
+    assert chain("GKEEPER-SRC-ssh", members=BY_RULES) == ["-s 192.0.2.7/32 -g GKEEPER-PASS", NEW]
+    assert chain("GKEEPER-SRC-ssh", 6, members=BY_RULES) == ["-s 2001:db8::7/128 -g GKEEPER-PASS", NEW]
     assert chain("GKEEPER-OUT-ssh", members=BY_RULES)[-1] == "-g GKEEPER-DST-ssh"
     assert chain("GKEEPER-DST-ssh", members=BY_RULES) == ["-d 192.0.2.7/32 -j RETURN", "-j DROP"]
     assert "match-set" not in ruleset.iptables_text(LISTED, 4, BY_RULES)
@@ -124,9 +151,9 @@ def test_established_never_passes_without_the_mark_nor_where_it_is_cut() -> None
 
 
 def test_loopback_comes_first_then_knocks_then_services() -> None:
-    arriving = chain(names.IN)
+    arriving = chain(names.IN, rules=replace(RULES, clients=TAGGED))
     assert arriving[0] == "-i lo -j RETURN"
-    assert arriving[1] == f"-p udp -m udp --dport 4000 {QUEUE}"
+    assert arriving[1] == f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}"
     assert chain(names.OUT)[0] == "-o lo -j RETURN"
 
 
@@ -174,10 +201,11 @@ def test_never_goes_before_everything_and_always_needs_no_knock() -> None:
 
 
 def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
-    knocks = [line for line in chain(names.IN, rules=LISTED) if "--dport 4000" in line]
+    knocks = [line for line in chain(names.IN, rules=replace(LISTED, clients=TAGGED)) if "--dport 4000" in line]
     assert knocks == [
         "-p udp -m udp --dport 4000 -m set --match-set gatekeeper-n4 src -j DROP",
-        f"-p udp -m udp --dport 4000 {QUEUE}",
+        f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}",
+        "-p udp -m udp --dport 4000 -j DROP",
     ]
     assert not any("-n6" in line for line in chain(names.IN, 6, rules=LISTED)), "there is none of IPv6"
 
@@ -185,25 +213,74 @@ def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
 def test_where_refusals_are_told_never_is_told_too_and_our_resets_may_leave() -> None:
     """The packet goes to the queue, which drops it all the same."""
     aloud = replace(LISTED, refuse=Refuse.RESET)
-    assert chain("GKEEPER-IN-ssh", rules=aloud)[0] == f"-m set --match-set gatekeeper-n4-ssh src {QUEUE}"
+    assert chain("GKEEPER-IN-ssh", rules=aloud)[0] == f"-m set --match-set gatekeeper-n4-ssh src {NEW}"
     leaving = chain("GKEEPER-OUT-ssh", rules=aloud)
     assert leaving[0] == "-p tcp -m tcp --tcp-flags RST RST -m mark --mark 0x40/0x40 -g GKEEPER-SENT"
     assert leaving[1] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
 
 
-def test_knocks_are_not_tracked() -> None:
-    rules = replace(RULES, knock_ports=(4000, 443))
-    assert chain(names.RAW, rules=rules) == [
-        f"! -i lo -p udp -m udp --dport {port} -m addrtype --dst-type LOCAL -j CT --notrack" for port in (4000, 443)
+def raw(clients: dict[str, Client], **changes: object) -> list[str]:
+    rules = replace(RULES, clients=clients, knock_ports=(443,), **changes)  # type: ignore[arg-type]
+    return chain(names.RAW, rules=rules)
+
+
+def test_what_bears_no_tag_ends_before_connection_tracking_unless_some_knock_bears_none() -> None:
+    knock = "! -i lo -p udp -m udp --dport 443 -m addrtype --dst-type LOCAL"
+    tags, untracked, ends = f"{knock} -j GKEEPER-TAGS", f"{knock} -j CT --notrack", f"{knock} -j DROP"
+    assert raw({}) == [ends], "there is nobody to knock"
+    assert raw(TAGGED) == [tags, ends]
+    assert raw(PLAIN) == [untracked]
+    assert raw(TAGGED | PLAIN) == [tags, untracked]
+    assert raw(TAGGED, refuse=Refuse.RESET) == [tags, untracked], "a closed port answers whatever is sent to it"
+    ping = "! -i lo -p icmp -m icmp --icmp-type 8 -m addrtype --dst-type LOCAL -j GKEEPER-TAGS"
+    assert raw(TAGGED, via=frozenset(Via)) == [tags, ends, ping]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_bears_a_tag_is_noted_and_its_datagram_marked_and_not_tracked(version: int) -> None:
+    tagged = replace(RULES, clients=TAGGED)
+    noted = [
+        f"-j SET --add-set gatekeeper-b{version} src",
+        f"-m set --match-set gatekeeper-b{version} src --packets-gt 200 -j DROP",
+        f"-j SET --add-set gatekeeper-k{version} src --exist --timeout 2",
     ]
+    marked = ["-j MARK --set-xmark 0x40/0x40", "-p udp -j CT --notrack"]
+    assert chain(names.TAGGED, version, rules=tagged) == noted + marked
+    assert chain(names.TAGGED, version, rules=tagged, members=BY_RULES) == marked
+    assert names.TAGS not in ruleset.iptables_text(RULES, version, SETS)
+
+
+def test_knocks_without_a_tag_are_told_by_their_length_and_bounded_for_each_sender() -> None:
+    """From the shortest key to the longest with a service's name behind it, whatever the IP header is like."""
+    by_plain = [line for line in chain(names.IN, rules=replace(RULES, clients=PLAIN)) if "--dport" in line][:2]
+    knock = "-p udp -m udp --dport 4000"
+    assert by_plain == [f"{knock} -m length --length 33:85 {few('knocks')} {OTHERS}", f"{knock} -j DROP"]
+    by_plain = chain(names.IN, 6, rules=replace(RULES, clients=PLAIN))
+    assert by_plain[1] == f"{knock} -m length --length 53:129 {few('knocks', 6)} {OTHERS}"
+    aloud = chain(names.IN, rules=replace(RULES, clients=TAGGED, refuse=Refuse.RESET))
+    assert aloud[2] == f"{knock} {few('knocks')} {OTHERS}"
+
+
+def test_tags_that_are_there_stay_until_others_are_known_and_nothing_else_does() -> None:
+    tagged = replace(RULES, clients=TAGGED)
+    line = f'-A {names.TAGS} -m bpf --bytecode "5,177 0 0 0,64 0 0 8,21 1 0 7,6 0 0 0,6 0 0 65535" -g {names.TAGGED}'
+    saved = {"raw": f"*raw\n{line}\n-A {names.TAGS} -j {names.TAGGED}\nCOMMIT\n"}
+    text = ruleset.iptables_text(tagged, 4, SETS, saved)
+    assert [one for one in text.splitlines() if one.startswith(f"-A {names.TAGS} ")] == [line]
+    text = ruleset.iptables_text(tagged, 4, SETS, saved, known_tags=[b"abcd"])
+    assert line not in text
+    assert f"21 1 0 {0x61626364}," in text
 
 
 def test_echo_requests_go_on_without_a_worker_and_are_queued_only_where_knocks_come_by_them() -> None:
-    by_echo = replace(RULES, via=frozenset({Via.ICMP}))
-    assert chain(names.ECHO, rules=by_echo) == [f"! -i lo -p icmp -m icmp --icmp-type 8 {QUEUE} --queue-bypass"]
-    assert chain(names.ECHO, 6, rules=by_echo) == [
-        f"! -i lo -p ipv6-icmp -m icmp6 --icmpv6-type 128 {QUEUE} --queue-bypass"
+    by_echo = replace(RULES, via=frozenset({Via.ICMP}), clients=TAGGED | PLAIN)
+    ping = "! -i lo -p icmp -m icmp --icmp-type 8"
+    assert chain(names.ECHO, rules=by_echo) == [
+        f"{ping} -m mark --mark 0x40/0x40 {KNOCKS} --queue-bypass",
+        f"{ping} {few('pings')} {IN_ALL} {OTHERS} --queue-bypass",
     ]
+    assert len(chain(names.ECHO, 6, rules=replace(by_echo, clients=TAGGED))) == 1
+    assert len(chain(names.ECHO, 6, rules=replace(by_echo, mode=Mode.OBSERVE))) == 1
     assert not any("--dport 4000" in line for line in chain(names.IN, rules=by_echo))
     assert chain(names.ECHO) == chain(names.ECHO, 6) == []
 
@@ -230,7 +307,7 @@ def test_only_a_syn_that_bears_data_and_was_not_seen_is_queued_as_a_knock(versio
     by_syn = replace(RULES, via=frozenset({Via.SYN}))
     first = chain("GKEEPER-IN-ssh", version, rules=by_syn)[0]
     assert first.startswith('-p tcp -m tcp --syn -m mark ! --mark 0x40/0x40 -m bpf --bytecode "10,')
-    assert first.endswith(QUEUE)
+    assert first.endswith(f" {few('syn', version)} {IN_ALL} {OTHERS}")
     assert not any("bpf" in line for line in chain("GKEEPER-IN-vpn", version, rules=by_syn))
 
 
@@ -331,7 +408,7 @@ def test_where_there_is_no_socket_of_ours_a_connection_is_let_in_by_its_syn_alon
         assert chain(f"GKEEPER-IN-{name}", rules=PLACES)[at] == f"{midstream} -j DROP"
     assert midstream not in "".join(chain("GKEEPER-IN-own", rules=PLACES))
     aloud = replace(PLACES, refuse=Refuse.RESET)
-    assert chain("GKEEPER-IN-host", rules=aloud)[1] == f"{midstream} {QUEUE}", "a worker tells its sender"
+    assert chain("GKEEPER-IN-host", rules=aloud)[1] == f"{midstream} {NEW}", "a worker tells its sender"
     listed = replace(PLACES.services["host"], always=(ip_network("10.1.0.0/16"),))
     first = chain("GKEEPER-IN-host", rules=replace(PLACES, services={"host": listed}))
     assert "gatekeeper-a4-host src -g GKEEPER-PASS" in first[1], "who needs no grant loses none"

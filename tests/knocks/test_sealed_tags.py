@@ -47,7 +47,7 @@ def test_tags_are_renewed_in_pieces_and_those_of_the_neighbouring_epochs_are_alw
                 found = form.glance(raw, now=now)
                 assert isinstance(found, Refusal)
                 assert found.reason in {Reason.WRONG_EPOCH, Reason.UNKNOWN_CLIENT}
-        assert form.tags <= 3 * 5
+        assert form.client_tags <= 3 * 5
         assert len(form._doors) <= 2 * sealed._DOORS_AROUND + 4
 
 
@@ -83,7 +83,7 @@ def test_a_clock_that_leaps_and_comes_back_shuts_nobody_out(leap: float) -> None
         for near in (-1, 0, 1):
             for one in sealers:
                 assert form.glance(sealed_at(one, now + near * wire.EPOCH), now=now) is True
-        assert form.tags <= 3 * 5
+        assert form.client_tags <= 3 * 5
         assert len(form._doors) <= 4 * sealed._DOORS_AROUND + 8
 
 
@@ -106,7 +106,7 @@ def test_the_door_tags_of_now_are_those_that_are_accepted() -> None:
 def test_a_server_without_sealed_clients_has_no_tags() -> None:
     form = SealedKnocks(Rules(SERVICES, {}), (ServerKey(make.SERVER),))
     form.renew(now=NOW)
-    assert form.tags == 0
+    assert form.client_tags == 0
     assert form.glance(seal(), now=NOW) is False
 
 
