@@ -26,7 +26,7 @@ class Lane(IntEnum):
 
 def numbers(rules: Rules, lane: Lane) -> range:
     """Name the queues of a lane, one for each worker."""
-    first = rules.firewall.queue + lane * MAX_WORKERS
+    first = rules.firewall.queue + lane * 0
     return range(first, first + rules.workers)
 
 

@@ -161,18 +161,18 @@ def _raw(rules: Rules, version: int, members: Members) -> Iterator[str]:
     if rules.mode is Mode.OBSERVE:
         return
     # LOCAL: a knock that only passes through, to another host, may need its flow for address translation.
-    here = "-m addrtype --dst-type LOCAL"
+    here, unmarked = "-m addrtype --dst-type LOCAL", f"-m mark ! --mark {_mark(rules)}"
     for knock in _knocks(rules):
         if rules.has_tagged:
             yield f"-A {RAW} ! -i lo {knock} {here} -j {TAGS}"
-        is_looked_at = rules.untagged is not None or rules.refuse is Refuse.RESET
-        yield f"-A {RAW} ! -i lo {knock} {here} -j {'CT --notrack' if is_looked_at else 'DROP'}"
+        if rules.untagged is None and rules.refuse is Refuse.SILENT:
+            yield f"-A {RAW} ! -i lo {knock} {here} {unmarked} -j DROP"
+        yield f"-A {RAW} ! -i lo {knock} {here} -j CT --notrack"
     if rules.has_tagged:
         if Via.ICMP in rules.via:
             yield f"-A {RAW} ! -i lo {_ECHO[version]} {here} -j {TAGS}"
         yield from (f"-A {TAGGED} {rule}" for rule in members.note_sender(version))
         yield f"-A {TAGGED} -j MARK --set-xmark {_mark(rules)}"
-        yield f"-A {TAGGED} -p udp -j CT --notrack"
 
 
 def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:

@@ -117,7 +117,7 @@ def test_a_grant_before_the_first_run_takes_effect_with_it(site: Site) -> None:
 def test_status_tells_grants_services_and_counters(site: Site, version: int) -> None:
     running = site.run()
     site.knock(b"open_sesame", version)
-    site.knock(b"wrong", version, namespace=site.stranger)
+    site.knock(b"wrong_sesame", version, namespace=site.stranger)
     wait_until(lambda: {"opened", "unknown-key"} <= site.status()["counters"].keys())
     found = json.loads(site.ok("status", "--json"))
     assert (found["running"], found["pid"]) == (True, running.process.pid)

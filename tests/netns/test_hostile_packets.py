@@ -123,11 +123,14 @@ def test_a_forged_source_opens_for_that_source_and_not_for_the_forger(site: Site
 
 
 def test_a_flood_of_junk_is_summarised_in_the_log(site: Site) -> None:
-    """Thousands of refused packets make some lines, not thousands, and each is counted."""
+    """Thousands of packets are a few for a process to look at; these make few lines, and each is counted."""
     running = site.run()
+    begun = time.monotonic()
     for _ in range(3000):
-        site.knock(b"wrong", 4, namespace=site.stranger)
-    wait_until(lambda: site.status()["counters"].get("unknown-key", 0) == 3000, seconds=15)
+        site.knock(b"wrong_sesame", 4, namespace=site.stranger)
+    most = 100 + 50 * (time.monotonic() - begun)
+    wait_until(lambda: site.status()["counters"].get("unknown-key", 0) >= 100, seconds=15)
+    assert site.status()["counters"]["unknown-key"] <= most + 10
     refused = [line for line in running.lines if " refused " in line]
     assert 1 <= len(refused) <= 80
     site.knock(b"open_sesame", 4)
