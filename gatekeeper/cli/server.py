@@ -62,6 +62,8 @@ def _ruleset(options: argparse.Namespace) -> None:
     from gatekeeper.firewall import members, names, ruleset, sets
 
     found, _ = rules.load(Path(options.rules))
+    if found.has_tagged:
+        print(f"# {names.TAGS} is empty here: `run` fills it with the door tags of the time", end="\n\n")
     way: members.Members = members.RuleMembers() if found.firewall.backend == "rules" else members.SetMembers()
     if isinstance(way, members.SetMembers):
         print("# ipset restore")

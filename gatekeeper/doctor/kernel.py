@@ -31,10 +31,14 @@ _ALWAYS = (
     _Need("the target MARK", "xt_mark", "NETFILTER_XT_MARK", "MARK"),
     _Need("the target CT", "xt_CT", "NETFILTER_XT_TARGET_CT", "CT"),
     _Need("the match addrtype", "xt_addrtype", "NETFILTER_XT_MATCH_ADDRTYPE", "addrtype"),
+    _Need("the match mark", "xt_mark", "NETFILTER_XT_MARK", "mark"),
+    _Need("the match hashlimit", "xt_hashlimit", "NETFILTER_XT_MATCH_HASHLIMIT", "hashlimit"),
+    _Need("the match limit", "xt_limit", "NETFILTER_XT_MATCH_LIMIT", "limit"),
 )
 _SETS = (
     _Need("ipset", "ip_set", "IP_SET"),
     _Need("sets of networks (hash:net)", "ip_set_hash_net", "IP_SET_HASH_NET"),
+    _Need("sets of senders (hash:ip)", "ip_set_hash_ip", "IP_SET_HASH_IP"),
     _Need("the match set", "xt_set", "NETFILTER_XT_SET", "set"),
 )
 _CUTS = (
@@ -53,7 +57,8 @@ _VARIANTS = {
         _Need("its raw table", "iptable_raw", "IP_NF_RAW"),
     ),
 }
-_BPF = _Need("the match bpf, for knocks in SYNs", "xt_bpf", "NETFILTER_XT_MATCH_BPF", "bpf")
+_BPF = _Need("the match bpf, for tags of knocks and knocks in SYNs", "xt_bpf", "NETFILTER_XT_MATCH_BPF", "bpf")
+_LENGTH = _Need("the match length, for plain keys", "xt_length", "NETFILTER_XT_MATCH_LENGTH", "length")
 
 
 def check(scene: Scene) -> Iterator[Finding]:
@@ -64,8 +69,10 @@ def check(scene: Scene) -> Iterator[Finding]:
 def judge(facts: Facts, rules: Rules | None, variant: str | None) -> Iterator[Finding]:
     """Say what a kernel lacks for some rules and a variant of iptables (``None``: not known)."""
     needs = [*_ALWAYS, *_VARIANTS.get(variant or "", ())]
-    if rules is not None and Via.SYN in rules.via:
+    if rules is not None and (rules.has_tagged or Via.SYN in rules.via):
         needs.append(_BPF)
+    if rules is not None and rules.untagged is not None:
+        needs.append(_LENGTH)
     for need in needs:
         yield _needed(facts, need)
     backend = "auto" if rules is None else rules.firewall.backend

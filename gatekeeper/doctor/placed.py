@@ -14,7 +14,7 @@ from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import ruleset, sets, tools
 from gatekeeper.firewall import saved as ours
 from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
-from gatekeeper.firewall.names import CHAIN_PREFIX, from_chain, to_chain
+from gatekeeper.firewall.names import CHAIN_PREFIX, TAGGED, TAGS, from_chain, to_chain
 from gatekeeper.settings import Mode, Rules
 
 _PUT_IN_PLACE = "start `gatekeeper run`, or restart it: it puts the whole ruleset in place"
@@ -87,6 +87,10 @@ def compare(rules: Rules, one: Saved) -> Iterator[Finding]:
         for table, chains in wanted.items()
         for finding in _table(chains, one.tables.get(table, {}), f"{one.name} -t {table}")
     ]
+    tags = one.tables.get("raw", {}).get(TAGS)
+    if tags is not None and not tags.rules:
+        words = f"{one.name}: the kernel knows no door tags, so every sealed knock is dropped"
+        faults.append(wrong(words, "start `gatekeeper run`: it has the kernel know those of the time"))
     yield from faults
     if not faults:
         yield ok(f"{one.name}: the ruleset is in place, and is what the rules say")
@@ -116,6 +120,8 @@ def _jumps(wanted: Chain, there: Chain, place: str) -> Iterator[Finding]:
 
 
 def _is_alike(name: str, wanted: Chain, there: Mapping[str, Chain]) -> bool:
+    if name == TAGS:  # what time it is does not stand in the rules
+        return all(rule.target == TAGGED for rule in there[name].rules)
     expected = [saved.signature(rule) for rule in wanted.rules]
     found = [saved.signature(rule) for rule in there[name].rules]
     if name.startswith((from_chain(""), to_chain(""))):  # first a rule for each grant
@@ -145,7 +151,7 @@ def _sets(rules: Rules) -> Iterator[Finding]:
         words = f"{'these sets are' if len(missing) > 1 else 'this set is'} gone: {', '.join(missing)}"
         yield wrong(words, _PUT_IN_PLACE)
     for name, (entries, most) in there.items():
-        if name in sets.names_of(rules) and entries > 0.9 * most:
+        if name in sets.names_of(rules) - sets.names_of_senders() and entries > 0.9 * most:
             hint = "grants that find no room are refused: revoke some, or grant networks and not single addresses"
             yield warning(f"the set {name} is nearly full: {entries} of {most}", hint)
     if not missing:
