@@ -72,6 +72,8 @@ _SYN_WITH_DATA = {
 """Classic BPF over a packet from its IP header on (linux/filter.h)."""
 _EACH = "50/sec --hashlimit-burst 100"
 """How many of a sender's packets a process may look at; of IPv6, a network of 64 bits is one sender."""
+_MORE = "200/sec --hashlimit-burst 400"
+"""The same, for who has just knocked."""
 _IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
 """How many of all senders'. Ten times as many are looked at without effort, and each may be held and come back."""
 
@@ -227,29 +229,27 @@ def _pings(rules: Rules, version: int) -> Iterator[str]:
 
 
 def _bounded(rules: Rules, version: int, members: Members) -> Iterator[str]:
-    """Let strangers' packets to the queue: so many of each, and so many of all; of who has just knocked, all."""
+    """Let strangers' packets to the queue: so many of each, and so many of all. Who has just knocked has its own bound.
+
+    A tag proves nothing, for it can be captured: it is good for more first packets than anybody needs, not for any number.
+    """
     queue = _queue(rules, Lane.STRANGERS)
     yield f"-m mark --mark {_mark(rules)} {queue}"  # has been here, and was given back
-    yield from (f"{who} {queue}" for who in members.who_knocked(version))
-    yield f"{_many('new', version)} -j DROP"
+    yield from (f"{who} {_few('knocked', version, _MORE)} {queue}" for who in members.who_knocked(version))
+    yield f"-m hashlimit --hashlimit-above {_each_sender('new', version)} -j DROP"
     yield f"{_IN_ALL} {queue}"
     yield "-j DROP"
 
 
-def _few(name: str, version: int) -> str:
+def _few(name: str, version: int, most: str = "") -> str:
     """Match what is within the bound of its sender."""
-    return f"-m hashlimit --hashlimit-upto {_each_sender(name, version)}"
+    return f"-m hashlimit --hashlimit-upto {_each_sender(name, version, most)}"
 
 
-def _many(name: str, version: int) -> str:
-    """Match what is beyond it."""
-    return f"-m hashlimit --hashlimit-above {_each_sender(name, version)}"
-
-
-def _each_sender(name: str, version: int) -> str:
+def _each_sender(name: str, version: int, most: str = "") -> str:
     mask = " --hashlimit-srcmask 64" if version == 6 else ""
     bucket = f"--hashlimit-mode srcip{mask} --hashlimit-name gatekeeper-{name}-{version} --hashlimit-htable-expire 3000"
-    return f"{_EACH} {bucket}"
+    return f"{most or _EACH} {bucket}"
 
 
 def _length(payload: tuple[int, int], version: int) -> str:

@@ -115,9 +115,10 @@ def test_a_service_is_passed_by_its_mark_then_by_its_set_then_queued(version: in
 @pytest.mark.parametrize("version", [4, 6])
 def test_strangers_meet_the_queue_as_far_as_there_is_room_and_who_has_just_knocked_always_does(version: int) -> None:
     """What was given back comes first: it was counted when it came. An IPv6 sender is a network of 64 bits."""
+    more = few("knocked", version).replace("50/sec --hashlimit-burst 100", "200/sec --hashlimit-burst 400")
     assert chain(names.NEW, version) == [
         f"-m mark --mark 0x40/0x40 {STRANGERS}",
-        f"-m set --match-set gatekeeper-k{version} src {STRANGERS}",
+        f"-m set --match-set gatekeeper-k{version} src {more} {STRANGERS}",
         f"{few('new', version).replace('upto', 'above')} -j DROP",
         f"{IN_ALL} {STRANGERS}",
         "-j DROP",
