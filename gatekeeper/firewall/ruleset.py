@@ -231,7 +231,7 @@ def _pings(rules: Rules, version: int) -> Iterator[str]:
 def _bounded(rules: Rules, version: int, members: Members) -> Iterator[str]:
     """Let strangers' packets to the queue: so many of each, and so many of all. Who has just knocked has its own bound.
 
-    A tag proves nothing, for it can be captured: it is good for more first packets than anybody needs, not for any number.
+    A tag proves nothing, for it can be captured: it is good for more first packets than anybody needs, and no more.
     """
     queue = _queue(rules, Lane.STRANGERS)
     yield f"-m mark --mark {_mark(rules)} {queue}"  # has been here, and was given back
