@@ -97,8 +97,8 @@ class Iptables:
         """Load tables; what is not named in them stays as it is."""
         run([self._tool(version, "restore"), "--noflush", "--wait", "5"], text)
 
-    def save(self, version: int) -> dict[str, str]:
-        """Return the text of each table that may hold chains of ours.
+    def save(self, version: int, *, counters: bool = False) -> dict[str, str]:
+        """Return the text of each table that may hold chains of ours; with ``counters``, what each rule has counted.
 
         Asking the legacy variant for a table would create it, so it is asked only for what is there.
         """
@@ -109,7 +109,8 @@ class Iptables:
             except OSError:
                 there = []
             tables = [table for table in tables if table in there]
-        return {table: run([self._tool(version, "save"), "-t", table]) for table in tables}
+        options = ["-c"] if counters else []
+        return {table: run([self._tool(version, "save"), "-t", table, *options]) for table in tables}
 
 
 def default_variant() -> str:
