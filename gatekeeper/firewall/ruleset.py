@@ -34,6 +34,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
+from gatekeeper.firewall.lanes import Lane, target
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
     ECHO,
@@ -150,9 +151,9 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
         if rules.mode is Mode.GUARD and rules.refuse is Refuse.SILENT:
             banned = members.within(_of(rules.never, version), never_set("", version), "src")
             yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
-        yield f"-A {IN} {knock} {_queue(rules, bypass=rules.mode is Mode.OBSERVE)}"
+        yield f"-A {IN} {knock} {_queue(rules, Lane.KNOCKS, bypass=rules.mode is Mode.OBSERVE)}"
     if Via.ICMP in rules.via:
-        yield f"-A {ECHO} ! -i lo {_ECHO[version]} {_queue(rules, bypass=True)}"
+        yield f"-A {ECHO} ! -i lo {_ECHO[version]} {_queue(rules, Lane.OTHERS, bypass=True)}"
     yield from _places(rules, version)
     for service in rules.services.values():
         yield from _arriving(rules, service, version, members)
@@ -163,12 +164,12 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
 def _arriving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
     chain, mark = in_chain(service.name), _mark(rules)
     if rules.mode is Mode.GUARD:
-        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules)
+        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules, Lane.STRANGERS)
         for who in members.within(_of(service.never, version), never_set(service.name, version), "src"):
             yield f"-A {chain} {who} {refused}"
     if Via.SYN in rules.via and service.has(Transport.TCP):
         bears_data = f'-m bpf --bytecode "{_SYN_WITH_DATA[version]}"'
-        queue = _queue(rules, bypass=rules.mode is Mode.OBSERVE)
+        queue = _queue(rules, Lane.STRANGERS, bypass=rules.mode is Mode.OBSERVE)
         yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {queue}"
     if service.has(Transport.TCP) and service.keeps(Transport.TCP):
         known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
@@ -176,7 +177,7 @@ def _arriving(rules: Rules, service: Service, version: int, members: Members) ->
     for who in members.within(_of(service.always, version), always_set(service.name, version), "src"):
         yield f"-A {chain} {who} -g {PASS}"
     if rules.mode is Mode.GUARD and service.has(Transport.TCP) and service.guard is not Guard.INPUT:
-        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules)
+        refused = "-j DROP" if rules.refuse is Refuse.SILENT else _queue(rules, Lane.STRANGERS)
         yield f"-A {chain} -p tcp -m tcp ! --syn -m connmark ! --mark {mark} {refused}"
     yield from members.arriving(service.name, version, list(_strangers(rules, service)))
 
@@ -184,12 +185,12 @@ def _arriving(rules: Rules, service: Service, version: int, members: Members) ->
 def _strangers(rules: Rules, service: Service) -> Iterator[str]:
     """Say where what nobody was granted goes."""
     if rules.mode is Mode.GUARD:
-        yield _queue(rules)
+        yield _queue(rules, Lane.STRANGERS)
         return
     if service.has(Transport.TCP):
-        yield f"-p tcp -m tcp --syn {_queue(rules, bypass=True)}"
+        yield f"-p tcp -m tcp --syn {_queue(rules, Lane.STRANGERS, bypass=True)}"
     if service.has(Transport.UDP):
-        yield f"-p udp -m conntrack --ctstate NEW {_queue(rules, bypass=True)}"
+        yield f"-p udp -m conntrack --ctstate NEW {_queue(rules, Lane.STRANGERS, bypass=True)}"
 
 
 def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
@@ -325,8 +326,8 @@ def _knocks(rules: Rules) -> list[str]:
     return [f"-p udp -m udp --dport {port}" for port in rules.knock_ports] if Via.UDP in rules.via else []
 
 
-def _queue(rules: Rules, *, bypass: bool = False) -> str:
-    return f"-j NFQUEUE --queue-num {rules.firewall.queue}" + (f" {BYPASS}" if bypass else "")
+def _queue(rules: Rules, lane: Lane, *, bypass: bool = False) -> str:
+    return target(rules, lane) + (f" {BYPASS}" if bypass else "")
 
 
 def _mark(rules: Rules) -> str:

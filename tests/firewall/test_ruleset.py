@@ -66,7 +66,7 @@ PLACES = replace(
 )
 SETS: Members = SetMembers()
 BY_RULES: Members = RuleMembers({"ssh": [ip_network("192.0.2.7"), ip_network("2001:db8::7")]})
-QUEUE = "-j NFQUEUE --queue-num 7"
+KNOCKS, QUEUE, OTHERS = (f"-j NFQUEUE --queue-num {7 + lane * 16}" for lane in range(3))
 
 
 def chain(name: str, version: int = 4, *, rules: Rules = RULES, members: Members = SETS) -> list[str]:
@@ -84,7 +84,8 @@ def test_nothing_bypasses_the_queue_and_nothing_is_accepted(members: Members, re
         assert "bypass" not in text
         assert "-j ACCEPT" not in text
         assert "filter" not in text
-        assert text.count(QUEUE) == 4 + 1 + 3  # one for each service, for knocks, and for those in SYNs
+        assert text.count(QUEUE) == 4 + 3  # one for each service, and for knocks in SYNs
+        assert text.count(KNOCKS) == 1
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -126,7 +127,7 @@ def test_established_never_passes_without_the_mark_nor_where_it_is_cut() -> None
 def test_loopback_comes_first_then_knocks_then_services() -> None:
     arriving = chain(names.IN)
     assert arriving[0] == "-i lo -j RETURN"
-    assert arriving[1] == f"-p udp -m udp --dport 4000 {QUEUE}"
+    assert arriving[1] == f"-p udp -m udp --dport 4000 {KNOCKS}"
     assert chain(names.OUT)[0] == "-o lo -j RETURN"
 
 
@@ -177,7 +178,7 @@ def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
     knocks = [line for line in chain(names.IN, rules=LISTED) if "--dport 4000" in line]
     assert knocks == [
         "-p udp -m udp --dport 4000 -m set --match-set gatekeeper-n4 src -j DROP",
-        f"-p udp -m udp --dport 4000 {QUEUE}",
+        f"-p udp -m udp --dport 4000 {KNOCKS}",
     ]
     assert not any("-n6" in line for line in chain(names.IN, 6, rules=LISTED)), "there is none of IPv6"
 
@@ -200,9 +201,9 @@ def test_knocks_are_not_tracked() -> None:
 
 def test_echo_requests_go_on_without_a_worker_and_are_queued_only_where_knocks_come_by_them() -> None:
     by_echo = replace(RULES, via=frozenset({Via.ICMP}))
-    assert chain(names.ECHO, rules=by_echo) == [f"! -i lo -p icmp -m icmp --icmp-type 8 {QUEUE} --queue-bypass"]
+    assert chain(names.ECHO, rules=by_echo) == [f"! -i lo -p icmp -m icmp --icmp-type 8 {OTHERS} --queue-bypass"]
     assert chain(names.ECHO, 6, rules=by_echo) == [
-        f"! -i lo -p ipv6-icmp -m icmp6 --icmpv6-type 128 {QUEUE} --queue-bypass"
+        f"! -i lo -p ipv6-icmp -m icmp6 --icmpv6-type 128 {OTHERS} --queue-bypass"
     ]
     assert not any("--dport 4000" in line for line in chain(names.IN, rules=by_echo))
     assert chain(names.ECHO) == chain(names.ECHO, 6) == []
@@ -244,6 +245,15 @@ def test_a_ruleset_that_observes_has_nothing_that_drops(members: Members) -> Non
         assert "GKEEPER-OUT-ssh " not in "".join(chain(names.OUT, version, rules=rules))
         for line in text.splitlines():
             assert "NFQUEUE" not in line or line.endswith("--queue-bypass")
+
+
+def test_with_several_workers_each_lane_is_spread_over_queues_of_its_own() -> None:
+    """Sixteen numbers apart, however many workers there are."""
+    rules = replace(RULES, via=frozenset(Via), workers=4)
+    balanced = [f"-j NFQUEUE --queue-balance {first}:{first + 3}" for first in (7, 23, 39)]
+    assert [line.partition(" -j ")[2] for line in chain(names.IN, rules=rules) if "4000" in line] == [balanced[0][3:]]
+    assert chain("GKEEPER-IN-vpn", rules=rules)[-1] == balanced[1]
+    assert chain(names.ECHO, rules=rules)[0].endswith(f"{balanced[2]} --queue-bypass")
 
 
 def test_jumps_that_are_there_already_are_replaced_in_the_same_step() -> None:
