@@ -16,7 +16,7 @@ from gatekeeper.client.invite import Invite, check_client, check_host
 from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
-from gatekeeper.firewall import apply, backends
+from gatekeeper.firewall import apply, backends, lanes, nfqueue
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
@@ -202,8 +202,26 @@ def status(rules_path: Path, state_dir: Path) -> dict[str, object]:
         ],
         "grants": [_shown(one, now) for one in sorted(grants, key=_by_service)],
         "counters": counters,
+        "queues": _queues(the_rules) if pid is not None else [],
         "kernel": _kernel(the_rules),
     }
+
+
+def _queues(the_rules: Rules) -> list[dict[str, object]]:
+    """List the queues of ``run``, as far as we may look."""
+    there = {one.number: one for one in nfqueue.queues()}
+    return [
+        {
+            "number": number,
+            "lane": lane.name.lower(),
+            "worker": worker,
+            "waiting": there[number].waiting,
+            "dropped": there[number].dropped_full + there[number].dropped_unsent,
+        }
+        for lane in lanes.Lane
+        for worker, number in enumerate(lanes.numbers(the_rules, lane), 1)
+        if number in there
+    ]
 
 
 def _shown(one: Grant, now: float) -> dict[str, object]:

@@ -3,7 +3,7 @@
 1. rules.yaml is read, and no other gatekeeper may be here: otherwise nothing is touched.
 2. The closed ruleset is loaded: from here on the ports are closed, whatever fails next. What was open lives on.
 3. The state directory is taken; the keeper opens the store and restores the grants; who would be locked out gets one.
-4. The worker binds the queue, and the line that ends in ``ready`` is logged.
+4. The queues are bound, the workers begin, and the line that ends in ``ready`` is logged.
 
 When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
 """
@@ -22,14 +22,14 @@ from pathlib import Path
 from gatekeeper import __version__, lockout, observe, rules, serverkeys, units
 from gatekeeper.confirm.probation import probation
 from gatekeeper.errors import QueueError
-from gatekeeper.firewall import backends, guardian, nfqueue, tools
+from gatekeeper.firewall import backends, guardian, lanes, nfqueue, tools
 from gatekeeper.knocks import enabled
 from gatekeeper.load import closed_if_it_fails, keep_for_boot, require_net_admin
 from gatekeeper.notify import Notifier
 from gatekeeper.packet import warm_up
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.supervisor import Supervisor
-from gatekeeper.settings import Mode, Via, show_ports
+from gatekeeper.settings import Mode, Rules, Via, show_ports
 from gatekeeper.store.lock import RunLock
 
 
@@ -56,7 +56,7 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
     notifier = Notifier.from_environment(os.environ, pid=os.getpid())
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
-        _refuse_taken_queue(the_rules.firewall.queue)
+        _refuse_taken_queues(the_rules)
         fallback, draft = state_dir.absolute() / units.FALLBACK, state_dir.absolute() / f"{units.FALLBACK}.unconfirmed"
         undo, keep = ["rm", "-f", str(draft)], ["mv", "-f", str(draft), str(fallback)]
         unconfirmed = locks.enter_context(probation(how.confirm_within, undo=[undo], keep=[keep]))
@@ -103,14 +103,15 @@ def _say_ready(plan: Plan, notifier: Notifier, note: str) -> None:
     ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
     ways += [way.value for way in (Via.ICMP, Via.SYN) if way in the_rules.via]
     does = "only observes (nothing is dropped)" if plan.observes else "guards"
-    place = f"queue {the_rules.firewall.queue}, iptables {plan.variant}, {plan.backend.name}"
+    crew = f"{the_rules.workers} workers" if the_rules.workers > 1 else "1 worker"
+    place = f"{crew}, queues from {the_rules.firewall.queue}, iptables {plan.variant}, {plan.backend.name}"
     what = f"gatekeeper {__version__} {does} {services}; knocks by {', '.join(ways)}"
     observe.message(f"{what}; {place}; {note}; ready")
     notifier.ready(what)
 
 
-def _refuse_taken_queue(number: int) -> None:
-    owner = nfqueue.owner(number)
-    if owner is not None:
-        hint = "stop that process, or choose another queue in the rules: firewall: {queue: N}"
-        raise QueueError(f"queue {number} is taken by {owner}", hint)
+def _refuse_taken_queues(the_rules: Rules) -> None:
+    for number in lanes.all_numbers(the_rules):
+        if (owner := nfqueue.owner(number)) is not None:
+            hint = "stop that process, or choose other queues in the rules: firewall: {queue: N}"
+            raise QueueError(f"queue {number} is taken by {owner}", hint)

@@ -55,10 +55,13 @@ IsKept = Callable[[bytes, bytes, bytes], bool]
 class Refusals:
     """One raw socket for each protocol and IP version that this machine has."""
 
-    def __init__(self, *, mark: int, is_kept: IsKept | None = None, on_behalf_of: Iterable[Address] = ()) -> None:
+    def __init__(
+        self, *, mark: int, is_kept: IsKept | None = None, on_behalf_of: Iterable[Address] = (), among: int = 1
+    ) -> None:
         """Open them; what they send has this mark, by which our ruleset lets it leave.
 
-        ``on_behalf_of``: the hosts behind this machine in whose name it refuses, too.
+        ``on_behalf_of``: the hosts behind this machine in whose name it refuses, too. ``among`` so many workers what
+        may be sent in all is divided; what may be sent to one target is not, for one target's packets meet one worker.
 
         ``is_kept`` says of which connections a packet may be that outlive their grants. Such a packet is dropped when
         connection tracking cannot place it (it came late, say), and a reset for it would end the connection.
@@ -70,11 +73,11 @@ class Refusals:
         self.sent = self.failed = self.withheld = 0
         """Answers that left, that the kernel refused, and that were beyond the budget."""
         icmp = {
-            version: Budget(UNREACHABLES_PER_SECOND, each, UNREACHABLES_BURST)
+            version: Budget(UNREACHABLES_PER_SECOND / among, each, UNREACHABLES_BURST)
             for version, each in UNREACHABLES_PER_TARGET.items()
         }
         self._budgets = {
-            TCP: Budget(RESETS_PER_SECOND, RESETS_PER_TARGET, RESETS_PER_TARGET),
+            TCP: Budget(RESETS_PER_SECOND / among, RESETS_PER_TARGET, RESETS_PER_TARGET),
             ICMP: icmp[4],
             ICMPV6: icmp[6],
         }
@@ -151,7 +154,7 @@ class Budget:
     nobody can use up with packets in another's name what all are answered from (RFC 1812, 4.3.2.8; CVE-2020-25705).
     """
 
-    def __init__(self, total: int, each: int, burst: int) -> None:
+    def __init__(self, total: float, each: int, burst: int) -> None:
         self._token, self._tokens = 1 / total, 1.0
         self._each_token, self._each_tokens = 1 / each, burst / each
         self._full = 0.0

@@ -30,6 +30,9 @@ def as_text(found: dict[str, Any]) -> str:
         (g["source"], g["service"], g["client"], g["expires_at"] or "until closed", _left(g["seconds_left"]))
         for g in found["grants"]
     ]
+    queues = [
+        (str(q["number"]), q["lane"], str(q["worker"]), str(q["waiting"]), str(q["dropped"])) for q in found["queues"]
+    ]
     counters = [(name, str(count)) for name, count in found["counters"].items()]
     parts = [
         state,
@@ -37,6 +40,8 @@ def as_text(found: dict[str, Any]) -> str:
         _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), grants) if grants else "no live grants",
         _table(("REASON", "PACKETS"), counters) if counters else "nothing counted yet",
     ]
+    if queues:
+        parts.append(_table(("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"), queues))
     return "\n\n".join(parts)
 
 

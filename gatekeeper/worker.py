@@ -1,56 +1,54 @@
-"""One queue, one worker: takes packets, asks the gate, gives verdicts. It decides nothing.
+"""A worker takes packets from its queues, asks the gate, and gives verdicts. It decides nothing.
 
 The loop never waits for the disk: a knock is kept while its effect is carried out elsewhere (``submit``),
 and gets its verdict when ``finish`` says so. Every packet gets a verdict, whatever happens: one without
-would hold its place in the kernel's queue for ever.
+would hold its place in the kernel's queue for ever. (What a worker has in hand when it ends, the next one settles.)
+
+There are several workers, perhaps, and nothing rests on which of them meets a packet: a first packet is held until its
+grant lands, by whose knock ever.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import os
 import selectors
-import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
+from itertools import islice
 from typing import Protocol
 
-from netfilterqueue import NetfilterQueue, Packet
+from netfilterqueue import Packet
 
 from gatekeeper import observe
-from gatekeeper.errors import QueueError
-from gatekeeper.firewall import nfqueue
-from gatekeeper.firewall.netlink import NETFILTER
+from gatekeeper.board import MOST, Board
+from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.gate import Gate
 from gatekeeper.holds import GIVE_BACK_AFTER, GIVE_BACK_BEFORE_REFUSING, Holds
+from gatekeeper.inlet import Inlet
 from gatekeeper.model import Admit, Decision, Effect, Grant, Reason, Verdict
-from gatekeeper.networks import covers
+from gatekeeper.networks import Address, Source, covers
 from gatekeeper.packet import triage
 from gatekeeper.shadows import Shadows
 
-_QUEUE_LENGTH = 8192
-"""Packets that the kernel keeps for us, held ones included; beyond it drops."""
-_OBSERVED_LENGTH = 256
-"""The same, while we only observe: beyond it packets go on, so that a worker that hangs shuts nobody out for long."""
-_SOCKET_BYTES = 8 * 1024 * 1024
 _PIPE_BYTES = 65_536
-_LONGEST_MESSAGE = 65_536
-"""What is read at once. The library's 4,096 bytes cut off a long packet with a timestamp, which then waits for ever."""
 _BATCH = 64
-"""Packets between two looks at the clock and at finished jobs, so that a flood starves neither."""
+"""Packets that are taken from a queue at once, so that a flood starves neither the other queues nor finished jobs."""
 MAX_JOBS = 256
-"""Knocks being carried out at once; more are dropped (their senders have keys)."""
+"""Knocks being carried out at once, for each worker; more are dropped (their senders have keys)."""
 _FEW_JOBS = 16
 """So few can be looked through for each packet that is refused."""
 _MAX_LATE = 64
 _SHARE = MAX_JOBS // 2
 """How many of these may be one client's, so that one that floods leaves room for the others."""
+_LOOK_AT_LATE = 0.02
+"""Seconds between two looks at what waits for another worker's knock. (If its grant lands, that is heard at once.)"""
 
 
 @dataclass(slots=True)
@@ -73,6 +71,8 @@ class Manners:
     """Whether everything goes on, and only the log says what would not have."""
     refuse: Callable[[bytes], None] | None = None
     """Tells the sender of a packet that it was dropped, where that is said."""
+    board: Board | None = None
+    """What other workers are doing, where there are any."""
 
 
 class HasFileno(Protocol):
@@ -83,17 +83,15 @@ class HasFileno(Protocol):
 
 
 class Worker:
-    """Runs one NFQUEUE. Not restartable: bind, run, gone."""
+    """Serves its queues. Not restartable: serve, run, gone."""
 
     def __init__(
         self,
-        queue: NetfilterQueue,
         gate: Gate,
         observer: observe.Observer,
         submit: Callable[[int, Job], None],
         manners: Manners,
     ) -> None:
-        self._queue = queue
         self._gate = gate
         self._observer = observer
         self._submit = submit
@@ -105,34 +103,27 @@ class Worker:
         self._jobs_of: Counter[str | None] = Counter()
         self._late: list[tuple[Packet, bytes]] = []
         """First packets that have had their time, and wait for a job that is under way."""
+        self._late_looked = 0.0
         self._serials = itertools.count()
         self._woken, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         """A byte that is written to ``wake_fd`` makes ``run`` look around (``signal.set_wakeup_fd`` wants a pipe)."""
         self._selector = selectors.DefaultSelector()
         self._stopping = False
 
-    def bind(self, number: int) -> None:
-        """Take the queue.
-
-        Raises:
-            QueueError: another process has it, or we may not.
-        """
-        try:
-            length = _OBSERVED_LENGTH if self._manners.observes else _QUEUE_LENGTH
-            self._queue.bind(number, self._on_packet, max_len=length, sock_len=_SOCKET_BYTES)
-        except OSError as error:
-            raise QueueError(
-                f"cannot bind queue {number}: {error}", f"{nfqueue.owner(number) or 'nobody'} has it"
-            ) from error
-        self._receiver = _Receiver(self._queue.get_fd())
-        if self._manners.observes:
-            nfqueue.fail_open(self._receiver.socket, number)
-        self.listen(self._receiver.socket, self._receive)
         self.listen(self._woken, self._wake_up)
 
-    def listen(self, to: int | HasFileno, on_readable: Callable[[], None]) -> None:
-        """Call ``on_readable`` when there is something to read."""
-        self._selector.register(to, selectors.EVENT_READ, on_readable)
+    def serve(self, inlets: Sequence[Inlet], *, left: Left) -> None:
+        """Take packets from these queues, in turns, from the first of them first.
+
+        What a worker before us had in hand meets ``left``.
+        """
+        for place, inlet in enumerate(inlets, 1):
+            self.listen(inlet.socket, partial(self._receive, inlet), place=place)
+            inlet.serve(self._on_packet, left=left)
+
+    def listen(self, to: int | HasFileno, on_readable: Callable[[], None], *, place: int = 0) -> None:
+        """Call ``on_readable`` when there is something to read; in each turn, in the order of the places."""
+        self._selector.register(to, selectors.EVENT_READ, (place, on_readable))
 
     def stop(self) -> None:
         """End ``run`` soon; from a signal handler, or while it runs."""
@@ -141,30 +132,29 @@ class Worker:
             os.write(self.wake_fd, b"\0")
 
     def run(self, every_second: Callable[[], None]) -> None:
-        """Work until ``stop``. Packets that are still held then are dropped; the ruleset stays closed."""
+        """Work until ``stop``. What is still in hand then is for who has the queues next; the ruleset stays closed."""
         next_second = time.monotonic()
         while not self._stopping:
-            for key, _ in self._selector.select(self._patience(next_second)):
-                key.data()
+            ready = self._selector.select(self._patience(next_second))
+            for _, on_readable in sorted((key.data for key, _ in ready), key=_place):
+                on_readable()
             now = time.monotonic()
             for packet, _ in self._holds.due(now=now):
                 packet.repeat()
             for raw in self._shadows.due(now=now):
                 self._judge_late(raw)
+            if self._must_look_at_late and now >= self._late_looked + _LOOK_AT_LATE:
+                self._late_looked = now
+                self._look_at_the_late()
             if now >= next_second:
                 next_second = now + 1.0
                 every_second()
-        for packet, _ in (*self._holds.clear(), *self._late):
-            packet.drop()
-        self._receiver.close()
-        self._queue.unbind()
 
-    def _receive(self) -> None:
-        self._receiver.budget = _BATCH
-        self._queue.run_socket(self._receiver)  # type: ignore[arg-type]  # only recv() is called
-        if self._receiver.overruns:
-            self._observer.count("queue-overrun", self._receiver.overruns)
-            self._receiver.overruns = 0
+    def _receive(self, inlet: Inlet) -> None:
+        inlet.receive(_BATCH)
+        if inlet.overruns:
+            self._observer.count("queue-overrun", inlet.overruns)
+            inlet.overruns = 0
 
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -172,7 +162,14 @@ class Worker:
 
     def _patience(self, next_second: float) -> float:
         known = [due for due in (self._holds.next_due(), self._shadows.next_due(), next_second) if due is not None]
+        if self._must_look_at_late:
+            known.append(self._late_looked + _LOOK_AT_LATE)
         return max(0.0, min(known) - time.monotonic())
+
+    @property
+    def _must_look_at_late(self) -> bool:
+        """Whether something waits for what only another worker knows to have failed."""
+        return bool(self._late) and self._manners.board is not None
 
     def _on_packet(self, packet: Packet) -> None:
         settled = False
@@ -214,8 +211,15 @@ class Worker:
         serial = next(self._serials)
         self._jobs[serial] = job
         self._jobs_of[client] += 1
+        self._post()
         self._submit(serial, job)
         return True
+
+    def _post(self) -> None:
+        """Tell the other workers for whom knocks are being carried out here."""
+        if self._manners.board is not None:
+            sources = (source for job in self._jobs.values() for source in _sources(job))
+            self._manners.board.post(list(islice(sources, MOST + 1)))
 
     def finish(self, serial: int) -> Job | None:
         """Give a knock its verdict, for its effect was carried out, or cannot be; return its job."""
@@ -226,6 +230,7 @@ class Worker:
         self._jobs_of[client] -= 1
         if not self._jobs_of[client]:
             del self._jobs_of[client]
+        self._post()
         self._settle(job)
         self._look_at_the_late()
         return job
@@ -235,6 +240,12 @@ class Worker:
         source = grant.source
         for packet, _ in self._holds.release(source.network_address.packed, source.broadcast_address.packed):
             packet.repeat()
+        late, self._late = self._late, []
+        for packet, raw in late:
+            if (sender := _sender(raw)) is not None and covers([source], sender):
+                packet.repeat()
+            else:
+                self._late.append((packet, raw))
 
     def _settle(self, job: Job) -> None:
         """Give a knock its verdict: a datagram is used up; an echo request goes on; a SYN is as any other from now."""
@@ -302,13 +313,16 @@ class Worker:
         """Whether a grant for a packet's source is being carried out (or may be): then its sender should try again."""
         if len(self._jobs) > _FEW_JOBS:
             return True
-        header = triage(raw) if self._jobs else Reason.MALFORMED
-        return not isinstance(header, Reason) and any(
-            covers([grant.source], ip_address(header.source))
-            for job in self._jobs.values()
-            if isinstance(job.effect, Admit)
-            for grant in job.effect.grants[:1]
-        )
+        board = self._manners.board
+        if board is not None and board.is_empty():
+            board = None
+        if not self._jobs and board is None:
+            return False
+        sender = _sender(raw)
+        if sender is None:
+            return False
+        is_ours = any(covers(_sources(job), sender) for job in self._jobs.values())
+        return is_ours or (board is not None and board.has(sender))
 
     def _drop(self, packet: Packet) -> None:
         if self._manners.observes:
@@ -326,24 +340,15 @@ class Worker:
         packet.set_mark(packet.get_mark() | self._manners.mark)  # others' bits stay
 
 
-class _Receiver:
-    """The queue's socket as NetfilterQueue.run_socket wants it, which returns after ``budget`` packets."""
+def _place(ready: tuple[int, Callable[[], None]]) -> int:
+    return ready[0]
 
-    def __init__(self, fd: int) -> None:
-        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER, os.dup(fd))
-        self.budget = 0
-        self.overruns = 0
 
-    def close(self) -> None:
-        self.socket.close()
+def _sources(job: Job) -> list[Source]:
+    """For whom a job opens something."""
+    return [grant.source for grant in job.effect.grants[:1]] if isinstance(job.effect, Admit) else []
 
-    def recv(self, size: int) -> bytes:
-        if self.budget <= 0:
-            raise BlockingIOError(errno.EAGAIN, "enough for now")
-        self.budget -= 1
-        try:
-            return self.socket.recv(max(size, _LONGEST_MESSAGE), socket.MSG_DONTWAIT)
-        except OSError as error:
-            if error.errno == errno.ENOBUFS:
-                self.overruns += 1
-            raise
+
+def _sender(raw: bytes) -> Address | None:
+    header = triage(raw)
+    return None if isinstance(header, Reason) else ip_address(header.source)

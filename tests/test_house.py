@@ -80,6 +80,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     4: (
         "allowlist",
+        "board",
         "clock",
         "packet",
         "protocols",
@@ -102,6 +103,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: (
         "cuts",
         "gate",
+        "inlet",
         "knocks",
         "mending",
         "observe",
@@ -196,6 +198,7 @@ PURE = {
     "packet",
     "rejection",
     "allowlist",
+    "board",
     "holds",
     "replay",
     "status",
@@ -317,7 +320,7 @@ def test_pure_rooms_import_only_pure_rooms() -> None:
 def test_heavy_libraries_are_imported_in_one_room_each() -> None:
     homes = {
         "scapy": {"packet", "sealed.layer"},
-        "netfilterqueue": {"worker", "processes.packets"},
+        "netfilterqueue": {"worker", "inlet"},
         "yaml": {"rules.document", "rules.values", "rules.schema", "rules.services", "rules.clients"},
         "segno": {"cli.server"},
     }

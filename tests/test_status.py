@@ -19,6 +19,7 @@ def test_everything_there_is_to_see_is_laid_out() -> None:
         "services": [SERVICE],
         "grants": [GRANT, GRANT | {"expires_at": None, "seconds_left": None, "source": "2001:db8::/64"}],
         "counters": {"opened": 3},
+        "queues": [{"number": 6221, "lane": "knocks", "worker": 2, "waiting": 1, "dropped": 0}],
         "kernel": {"ruleset": True, "observes": False, "backend": "ipset", "members": {"ssh": 2}},
     }
     assert as_text(found).splitlines() == [
@@ -33,11 +34,15 @@ def test_everything_there_is_to_see_is_laid_out() -> None:
         "",
         "REASON  PACKETS",
         "opened  3",
+        "",
+        "QUEUE  LANE    WORKER  WAITING  DROPPED",
+        "6221   knocks  2       1        0",
     ]
 
 
 def test_what_is_wrong_stands_in_the_first_line() -> None:
     base: dict[str, object] = {"running": False, "pid": None, "services": [SERVICE], "grants": [], "counters": {}}
+    base["queues"] = []
     open_to_all = as_text(base | {"kernel": {"ruleset": False, "members": {}}})
     assert open_to_all.startswith("run is not up; the ruleset is not in the kernel: the ports are open to all\n")
     kernel: dict[str, object] = {"ruleset": True, "observes": False, "backend": "ipset"}

@@ -14,6 +14,7 @@ from gatekeeper.doctor.marks import Touch, touch
 from gatekeeper.doctor.scene import MANGLE, Hooked, Scene
 from gatekeeper.doctor.walk import Probe, Step, TooLongError, walk
 from gatekeeper.errors import FirewallError
+from gatekeeper.firewall import lanes
 from gatekeeper.firewall import saved as ours
 from gatekeeper.firewall.names import CHAIN_PREFIX
 from gatekeeper.settings import Ports, Rules, Service, Transport, Via
@@ -208,16 +209,16 @@ def marks(scene: Scene) -> Iterator[Finding]:
     """Look for rules of others that touch our mark, or use our queue."""
     if scene.rules is None:
         return
-    mark, queue = scene.rules.firewall.mark, scene.rules.firewall.queue
+    mark, queues = scene.rules.firewall.mark, lanes.all_numbers(scene.rules)
     found: list[Finding] = []
     choose = (
         f"choose a bit that nobody uses: firewall: {{mark: 0x...}} in the rules (now {mark:#x}); or limit their mask"
     )
     for text, rule in scene.foreign_rules():
         options = rule.options
-        if rule.target == "NFQUEUE" and _queues(options, queue):
-            hint = "choose another queue in the rules: firewall: {queue: N}"
-            words = f"a rule that is not gatekeeper's sends packets to its queue {queue}"
+        if rule.target == "NFQUEUE" and (meant := [number for number in queues if _queues(options, number)]):
+            hint = "choose other queues in the rules: firewall: {queue: N}"
+            words = f"a rule that is not gatekeeper's sends packets to its queue {meant[0]}"
             found.append(wrong(words, hint, detail=text))
         how = touch(rule, mark)
         if how is Touch.SETS:
@@ -231,7 +232,7 @@ def marks(scene: Scene) -> Iterator[Finding]:
             found.append(warning(words, choose, detail=text))
     yield from found[:_MANY]
     if not found:
-        yield ok(f"nobody else uses queue {queue}, or touches the mark {mark:#x}")
+        yield ok(f"nobody else uses the queues from {queues[0]} on, or touches the mark {mark:#x}")
 
 
 def _queues(options: tuple[str, ...], queue: int) -> bool:

@@ -1,44 +1,25 @@
-"""Who has the queue, whether it keeps up, and whether connection tracking has room."""
+"""Who has the queues, whether they keep up, and whether connection tracking has room."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from gatekeeper.doctor.finding import CannotLookError, Finding, note, ok, warning, wrong
 from gatekeeper.doctor.scene import Scene, read
 from gatekeeper.errors import StoreError
+from gatekeeper.firewall import lanes
+from gatekeeper.firewall.nfqueue import PROC, Queue, holder, parse
 from gatekeeper.settings import Mode
 from gatekeeper.store.lock import runner
 
-_QUEUES = "/proc/net/netfilter/nfnetlink_queue"
 _NETFILTER = Path("/proc/sys/net/netfilter")
 _MANY_WAIT = 512
 
 
-class Queue(NamedTuple):
-    """One row of nfnetlink_queue (linux/net/netfilter/nfnetlink_queue.c, seq_show)."""
-
-    number: int
-    port: int
-    """The netlink port of its owner: mostly the process number."""
-    waiting: int
-    dropped_full: int
-    """Packets that came when as many waited as may."""
-    dropped_unsent: int
-    """Packets that did not fit into the socket buffer of the owner."""
-
-
-def parse(text: str) -> list[Queue]:
-    """Read /proc/net/netfilter/nfnetlink_queue."""
-    rows = (line.split() for line in text.splitlines())
-    return [Queue(*(int(row[place]) for place in (0, 1, 2, 5, 6))) for row in rows if len(row) >= 7]
-
-
 def check(scene: Scene) -> Iterator[Finding]:
-    """Look whether `run` is up and has its queue."""
+    """Look whether `run` is up and has its queues."""
     try:
         pid = runner(scene.state_dir)
     except StoreError as error:
@@ -51,43 +32,63 @@ def check(scene: Scene) -> Iterator[Finding]:
     elif pid is not None:
         yield ok(f"`gatekeeper run` is up (process {pid})")
     if scene.rules is not None:
-        yield from judge(parse(read(_QUEUES) or ""), scene.rules.firewall.queue, pid)
+        yield from judge(parse(read(PROC) or ""), lanes.all_numbers(scene.rules), pid)
 
 
-def judge(queues: list[Queue], number: int, pid: int | None) -> Iterator[Finding]:
-    """Say whose the queue is (``pid``: of `run`, if it is up), and what it lost."""
-    ours = next((one for one in queues if one.number == number), None)
-    if ours is None:
-        if pid is not None:
-            hint = "restart `gatekeeper run`, and look at its log"
-            yield wrong(f"`gatekeeper run` is up, but nobody has queue {number}: nobody new gets in", hint)
-        return
-    is_known = Path("/proc", str(ours.port)).exists()
-    if pid is not None and (pid == 0 or not is_known):
-        yield ok(f"queue {number} has an owner, and `run` is up")
-    elif not is_known:
-        hint = "stop it, or choose another queue in the rules: firewall: {queue: N}"
-        yield wrong(f"queue {number} is taken by another process, and `run` is not up", hint)
-    elif pid is None or not _descends(ours.port, pid):
-        hint = "stop that process, or choose another queue in the rules: firewall: {queue: N}"
-        yield wrong(f"queue {number} is taken by process {ours.port} ({_name(ours.port)}), which is not `run`", hint)
-    else:
-        yield ok(f"queue {number} is `run`'s")
+def judge(
+    queues: list[Queue], numbers: Sequence[int], pid: int | None, whose: Callable[[int], int | None] = holder
+) -> Iterator[Finding]:
+    """Say whose our queues are (``pid``: of `run`, if it is up), and what they lost."""
+    by_number = {one.number: one for one in queues if one.number in numbers}
+    missing = [number for number in numbers if number not in by_number]
+    if missing and pid is not None:
+        hint = "restart `gatekeeper run`, and look at its log"
+        yield wrong(f"`gatekeeper run` is up, but nobody has {_name_queues(missing)}: nobody new gets in", hint)
+    good: list[int] = []
+    for number, ours in by_number.items():
+        found = _judge_owner(number, whose(ours.port), pid)
+        if found is None:
+            good.append(number)
+        else:
+            yield found
+    if good:
+        yield ok(f"`run` has {_name_queues(good)}")
+    lost = [finding for ours in by_number.values() for finding in _judge_losses(ours)]
+    yield from lost
+    if by_number and not lost:
+        yield ok("no queue of `run`'s has dropped anything since it started")
+
+
+def _judge_owner(number: int, owner: int | None, pid: int | None) -> Finding | None:
+    """Say what is wrong with who has a queue."""
+    if owner is None:
+        if pid is not None:  # we may not look, and it is likely to be run's
+            return None
+        hint = "stop it, or choose other queues in the rules: firewall: {queue: N}"
+        return wrong(f"queue {number} is taken by another process, and `run` is not up", hint)
+    if pid is None or (pid and not _descends(owner, pid)):
+        hint = "stop that process, or choose other queues in the rules: firewall: {queue: N}"
+        return wrong(f"queue {number} is taken by process {owner} ({_name(owner)}), which is not `run`", hint)
+    return None
+
+
+def _judge_losses(ours: Queue) -> Iterator[Finding]:
     if ours.waiting > _MANY_WAIT:
         hint = "a flood, or a process that hangs: `gatekeeper status` shows what packets met; restart `run` if it hangs"
-        yield warning(f"{ours.waiting} packets wait in queue {number}", hint)
+        yield warning(f"{ours.waiting} packets wait in queue {ours.number}", hint)
     if ours.dropped_full:
         hint = "a flood came faster than it was looked at; knocks may have been among them, and clients knock again"
-        yield warning(
-            f"{ours.dropped_full} packets were dropped since `run` started, for queue {number} was full", hint
-        )
+        words = f"{ours.dropped_full} packets were dropped since `run` started, for queue {ours.number} was full"
+        yield warning(words, hint)
     if ours.dropped_unsent:
         now = (read("/proc/sys/net/core/rmem_max") or "?").strip()
         hint = f"let sockets have longer buffers (sysctl net.core.rmem_max, now {now}); clients knock again"
-        words = f"{ours.dropped_unsent} packets were dropped since `run` started, for its socket buffer was full"
-        yield warning(words, hint)
-    if not ours.dropped_full and not ours.dropped_unsent:
-        yield ok(f"queue {number} has dropped nothing since `run` started")
+        words = f"{ours.dropped_unsent} packets were dropped since `run` started, for the socket buffer of queue"
+        yield warning(f"{words} {ours.number} was full", hint)
+
+
+def _name_queues(numbers: Sequence[int]) -> str:
+    return f"queue{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def tracking(_scene: Scene) -> Iterator[Finding]:

@@ -20,7 +20,8 @@ _PORTS = {
 }
 _SKIP = frozenset({"--comment", "--limit-iface-in", "--limit-iface-out"})
 _SIGNIFICANT = frozenset(
-    {"-p", "-i", "-o", "--dport", "--sport", "--match-set", "--queue-num", "--queue-bypass", "-j", "-g"}
+    {"-p", "-i", "-o", "--dport", "--sport", "--match-set", "-j", "-g"}
+    | {"--queue-num", "--queue-balance", "--queue-bypass"}
 )
 
 

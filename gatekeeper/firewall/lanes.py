@@ -24,9 +24,24 @@ class Lane(IntEnum):
     """What may be a knock of a format that has no tag: datagrams, echo requests."""
 
 
+TAKEN = len(Lane) * MAX_WORKERS
+"""Numbers from ``firewall: queue`` on that are ours, or will be with more workers."""
+_MOST_BY_ITSELF = 4
+
+
+def workers_for(processors: int) -> int:
+    """Say how many workers ``workers: auto`` is: the kernel's own part of a flood takes the other half of a machine."""
+    return max(1, min(processors // 2, _MOST_BY_ITSELF))
+
+
+def all_numbers(rules: Rules) -> list[int]:
+    """Name all queues that packets are sent to."""
+    return [one for lane in Lane for one in numbers(rules, lane)]
+
+
 def numbers(rules: Rules, lane: Lane) -> range:
     """Name the queues of a lane, one for each worker."""
-    first = rules.firewall.queue + lane * 0
+    first = rules.firewall.queue + lane * MAX_WORKERS
     return range(first, first + rules.workers)
 
 

@@ -1,6 +1,7 @@
-"""The worker as a process: it inspects the packets of one queue, and can do nothing else.
+"""The worker as a process: it inspects packets, and can do nothing else.
 
-What it needs is opened first; then it gives up opening anything (``confine``). It keeps a copy of the live grants, by
+Its queues it has from the supervisor; what else it needs is opened first, and then it gives up opening anything
+(``confine``). It keeps a copy of the live grants, by
 what the keeper says; what a knock asks for it hands to the keeper. When the keeper is gone, it ends.
 """
 
@@ -11,17 +12,19 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType
-
-from netfilterqueue import NetfilterQueue
 
 from gatekeeper import observe
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.answers import Answers
+from gatekeeper.board import Board
 from gatekeeper.errors import FirewallError, GatekeeperError, QueueError
 from gatekeeper.firewall.conntrack import MarkedFlows
+from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.gate import Gate
+from gatekeeper.inlet import Inlet
 from gatekeeper.model import Floor, Grant
 from gatekeeper.processes.child import READY, Control
 from gatekeeper.processes.confine import confine
@@ -40,13 +43,21 @@ _PATIENCE = 10.0
 """Seconds that the keeper may take to say what grants there are."""
 
 
-def work(plan: Plan, control: Control, end: socket.socket) -> None:
-    """Inspect packets until SIGTERM, or until the keeper at the other ``end`` is gone.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """What whoever takes a worker's place finds there."""
 
-    Raises:
-        QueueError: the queue cannot be had.
-    """
-    desk = _Desk(plan, control, Link(end))
+    inlets: Sequence[Inlet]
+    """The queues, in the order in which they are served."""
+    left: Left
+    """What becomes of packets that the worker before had in hand."""
+    board: Board | None
+    answers: Answers | None
+
+
+def work(plan: Plan, control: Control, end: socket.socket, seat: Seat) -> None:
+    """Inspect packets until SIGTERM, or until the keeper at the other ``end`` is gone."""
+    desk = _Desk(plan, control, Link(end), seat)
     signal.signal(signal.SIGTERM, desk.on_signal)
     signal.set_wakeup_fd(desk.worker.wake_fd, warn_on_full_buffer=False)
     desk.learn()
@@ -63,21 +74,21 @@ def work(plan: Plan, control: Control, end: socket.socket) -> None:
 class _Desk:
     """The worker, and its link to the keeper."""
 
-    def __init__(self, plan: Plan, control: Control, link: Link) -> None:
-        queue = NetfilterQueue()  # before any other netlink socket: then the kernel shows our process number for it
+    def __init__(self, plan: Plan, control: Control, link: Link, seat: Seat) -> None:
         self._control, self._link = control, link
         self._formats = plan.formats
         self._observer = observe.Observer(is_trial=plan.observes)
         self._allowlist = Allowlist()
         self._replays = ReplayMemory(skew=plan.rules.skew)
-        self._answers = _answers(plan.rules)
+        self._answers = seat.answers
         self._grants: list[Grant] = []
         self._floors: dict[bytes, Floor] = {}
         self._knows: set[type[Message]] = set()
         gate = Gate(plan.rules, plan.formats, self._allowlist, replays=self._replays)
-        manners = Manners(mark=plan.rules.firewall.mark, observes=plan.observes, refuse=_refuse(plan))
-        self.worker = Worker(queue, gate, self._observer, self._submit, manners)
-        self.worker.bind(plan.rules.firewall.queue)
+        mark, refuse = plan.rules.firewall.mark, _refuse(plan)
+        manners = Manners(mark=mark, observes=plan.observes, refuse=refuse, board=seat.board)
+        self.worker = Worker(gate, self._observer, self._submit, manners)
+        self.worker.serve(seat.inlets, left=seat.left)
         self.worker.listen(link, self._listen)
         self.worker.listen(control.socket, self.worker.stop)  # it says one thing only, and is silent when it is gone
         self._renew(at_once=True)
@@ -108,7 +119,8 @@ class _Desk:
 
     def send_counts(self) -> None:
         """Tell the keeper what was counted."""
-        self._send(Counts(self._observer.take_counts()))
+        if counts := self._observer.take_counts():
+            self._send(Counts(counts))
 
     def _renew(self, *, at_once: bool = False) -> None:
         for form in self._formats:
@@ -166,8 +178,11 @@ class _Desk:
         self._knows.add(type(message))
 
 
-def _answers(rules: Rules) -> Answers | None:
-    """Make ready to answer. A port that is taken is no reason not to guard: any local user can take it."""
+def answers(rules: Rules) -> Answers | None:
+    """Make ready to answer, for all workers: a port is bound once.
+
+    One that is taken is no reason not to guard: any local user can take it.
+    """
     if not rules.acknowledge or Via.UDP not in rules.via:
         return None
     try:
@@ -185,7 +200,7 @@ def _refuse(plan: Plan) -> Callable[[bytes], None] | None:
         mark = plan.rules.firewall.mark
         services = plan.rules.services.values()
         behind = [address for one in services if one.guard is Guard.FORWARD for address in one.addresses]
-        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has, on_behalf_of=behind).send
+        return Refusals(mark=mark, is_kept=MarkedFlows(mark).has, on_behalf_of=behind, among=plan.rules.workers).send
     except FirewallError as error:
         observe.message(f"{error.message}: strangers meet silence ({error.hint})", level=logging.ERROR)
         return None

@@ -1,31 +1,38 @@
-"""The supervisor: forks guardian, keeper and worker, and replaces what dies. It does nothing else, so that it lives.
+"""The supervisor: forks guardian, keeper and workers, and replaces what dies. It does nothing else, so that it lives.
 
 It has one thread, so a fork takes nothing by surprise; all that children need was imported and read before. A worker
-is replaced alone, and so is a guardian; with a keeper, the worker is replaced too. What fails again and again is tried
+is replaced alone, and so is a guardian; with a keeper, all workers are replaced. What fails again and again is tried
 with pauses, and never given up: the ruleset is in place, closed stays closed, and open ends by the kernel's clock.
+
+The workers' queues are bound here. So they outlive a worker, and what arrives meanwhile waits for the next.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FrameType
 
 from gatekeeper import observe
-from gatekeeper.errors import GatekeeperError
+from gatekeeper.board import SIZE, Board
+from gatekeeper.errors import GatekeeperError, QueueError
+from gatekeeper.firewall import lanes
+from gatekeeper.firewall.nfqueue import Left
+from gatekeeper.inlet import Inlet
 from gatekeeper.processes.child import LINK, Child, Control, Main
 from gatekeeper.processes.guarding import guard
 from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import pair
-from gatekeeper.processes.packets import work
+from gatekeeper.processes.packets import Seat, answers, work
 from gatekeeper.processes.plan import Plan
 
 _LOOK_EVERY = 2.0
@@ -34,8 +41,6 @@ _STOP_PATIENCE = 0.8
 """Seconds that a stop waits for knocks in hand."""
 _LAST_PATIENCE = 0.5
 """Seconds after which a process that was killed is let go of: the kernel ends it when the disk answers."""
-_ALL = 3
-"""Children."""
 _START_PATIENCE = 60.0
 """Seconds in which a child gets ready: with a hundred thousand grants, restoring takes some."""
 _SILENCE = 20.0
@@ -46,22 +51,45 @@ _PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
 _SAY_AGAIN = 60.0
 """Seconds until the same trouble is told again."""
+_LET_GO = 1.0
+"""Seconds that packets wait in a queue for a worker that is not there. Then it is unbound: where the rules let packets
+pass that no worker looks at (echo requests, and all while we only observe), they pass."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A child, and how often in a row there was none that lasted."""
+
+    name: str
+    child: Child | None = None
+    failures: int = 0
+    next_try: float = 0.0
+
+
+@dataclass(slots=True)
+class _Workplace(_Place):
+    """A worker's place, with its queues (none bound, if nobody has been there for long)."""
+
+    number: int = 0
+    inlets: list[Inlet] = field(default_factory=list)
+    left: Left = Left.DROP
+    """What becomes of packets that the last worker had in hand."""
+    empty_since: float = 0.0
 
 
 class Supervisor:
-    """One guardian, one keeper, one worker."""
+    """One guardian, one keeper, and the workers."""
 
     def __init__(self, plan: Plan, *, on_ready: Callable[[str], None], on_life: Callable[[], None]) -> None:
         """Call ``on_ready`` once, when all are, with what the keeper says; ``on_life`` every two seconds or less."""
         self._plan = plan
         self._on_ready, self._on_life = on_ready, on_life
-        self._guardian: Child | None = None
-        self._keeper: Child | None = None
-        self._worker: Child | None = None
+        self._guardian, self._keeper = _Place("guardian"), _Place("keeper")
+        self._workers = [_Workplace("worker", number=number) for number in range(plan.rules.workers)]
+        self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
+        self._answers = answers(plan.rules)
         self._was_ready = False
         self._stopping = False
-        self._failures = 0
-        self._next_try = 0.0
         self._looked = time.monotonic()
         self._died: float | None = None
         self._said, self._say_again = "", 0.0
@@ -93,39 +121,47 @@ class Supervisor:
             selector.register(self._woken, selectors.EVENT_READ)
             for child in self._children():
                 selector.register(child.control, selectors.EVENT_READ)
-            pause = self._next_try - time.monotonic()
-            selector.select(min(_LOOK_EVERY, pause) if pause > 0 else _LOOK_EVERY)
+            selector.select(self._patience())
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
-        for child in self._children():
-            said = child.listen()
-            if child is self._guardian and self._keeper is not None:
+        for place in self._places():
+            said = place.child.listen() if place.child is not None else []
+            if place is self._guardian and self._keeper.child is not None:
                 for words in said:
-                    self._keeper.send(words)
+                    self._keeper.child.send(words)
+
+    def _patience(self) -> float:
+        """Return for how many seconds there is nothing to do, unless somebody says or does something."""
+        now = time.monotonic()
+        moments = [place.next_try for place in self._places() if place.child is None]
+        moments += [place.empty_since + _LET_GO for place in self._workers if place.child is None and place.inlets]
+        return min([_LOOK_EVERY, *(moment - now for moment in moments if moment > now)])
+
+    def _places(self) -> Iterator[_Place]:
+        yield from (self._guardian, *self._workers, self._keeper)
 
     def _children(self) -> list[Child]:
-        return [child for child in (self._guardian, self._worker, self._keeper) if child is not None]
+        return [place.child for place in self._places() if place.child is not None]
 
     # -- who lives, who died
 
     def _look(self) -> None:
         """Replace what died, and kill what hangs."""
-        if self._worker is not None and (status := self._worker.ended()) is not None:
-            worker, self._worker = self._worker, None
-            self._note_end(worker, status)
-        if self._keeper is not None and (status := self._keeper.ended()) is not None:
-            keeper, self._keeper = self._keeper, None
-            self._note_end(keeper, status)
-            self._end_worker()
-        if self._guardian is not None and (status := self._guardian.ended()) is not None:
-            guardian, self._guardian = self._guardian, None
-            self._note_end(guardian, status)
+        for place in self._places():
+            child = place.child
+            if child is not None and (status := child.ended()) is not None:
+                self._vacate(place)
+                self._note_end(place, child, status)
+                if place is self._keeper:
+                    self._end_workers()
         self._kill_what_hangs()
-        if time.monotonic() >= self._next_try:
-            self._begin_missing()
+        self._begin_missing()
+        for workplace in self._workers:
+            if workplace.child is None and time.monotonic() > workplace.empty_since + _LET_GO:
+                _let_go(workplace)
         there = self._children()
-        if self._keeper is not None and len(there) == _ALL and all(child.is_ready for child in there):
-            self._note_ready(self._keeper)
+        if len(there) == len(list(self._places())) and all(child.is_ready for child in there):
+            self._note_ready()
 
     def _kill_what_hangs(self) -> None:
         now = time.monotonic()
@@ -141,33 +177,61 @@ class Supervisor:
                 child.kill()
 
     def _begin_missing(self) -> None:
-        try:
-            if self._guardian is None:  # before the keeper, and whether or not that can begin
-                self._guardian = self._fork("guardian", partial(guard, self._plan))
-            if self._keeper is None:
-                self._keeper = self._fork("keeper", partial(keep, self._plan))
-            elif self._keeper.is_ready and self._worker is None:
-                self._begin_worker(self._keeper)
-        except OSError as error:  # no memory
-            self._fail(f"no new process can be made: {error.strerror}")
+        for place in self._places():  # the guardian before the keeper, and whether or not that can begin
+            if place.child is not None or time.monotonic() < place.next_try:
+                continue
+            try:
+                if isinstance(place, _Workplace):
+                    if self._keeper.child is not None and self._keeper.child.is_ready:
+                        self._begin_worker(place, self._keeper.child)
+                else:
+                    main = partial(guard if place is self._guardian else keep, self._plan)
+                    place.child = self._fork(place, main)
+            except QueueError as error:
+                if not self._was_ready:
+                    raise
+                self._fail(place, f"the worker cannot begin: {error.message}")
+            except OSError as error:  # no memory
+                self._fail(place, f"no new process can be made: {error.strerror}")
 
-    def _begin_worker(self, keeper: Child) -> None:
+    def _begin_worker(self, place: _Workplace, keeper: Child) -> None:
+        if not place.inlets:
+            numbers = [lanes.number(self._plan.rules, lane, place.number) for lane in lanes.Lane]
+            place.inlets = [Inlet(number, observes=self._plan.observes) for number in numbers]
+        board = None if self._memory is None else Board(self._memory, place.number)
+        if board is not None:
+            board.post([])  # what the last one had on it is over
+        seat = Seat(inlets=place.inlets, left=place.left, board=board, answers=self._answers)
         ours, its = pair()
         with ours, its:
-            self._worker = self._fork("worker", lambda control: work(self._plan, control, its), not_for_it=ours)
+            place.child = self._fork(place, lambda control: work(self._plan, control, its, seat), not_for_it=ours)
             keeper.send(LINK, ours.fileno())
 
-    def _fork(self, name: str, main: Main, *, not_for_it: socket.socket | None = None) -> Child:
+    def _fork(self, place: _Place, main: Main, *, not_for_it: socket.socket | None = None) -> Child:
         others = [child.control for child in self._children()]
+        inlets = [inlet for workplace in self._workers if workplace is not place for inlet in workplace.inlets]
 
         def begin(control: Control) -> None:
             for one in [*others, *([not_for_it] if not_for_it else [])]:
                 one.close()  # or a wire would not end with the process at its other end
+            for inlet in inlets:
+                inlet.abandon()
+            if self._answers is not None and not isinstance(place, _Workplace):
+                self._answers.close()
             main(control)
 
-        return Child(name, begin, log_format=self._plan.log_format)
+        return Child(place.name, begin, log_format=self._plan.log_format)
 
-    def _note_end(self, child: Child, status: int) -> None:
+    def _vacate(self, place: _Place) -> None:
+        """Note that a child is gone."""
+        child, place.child = place.child, None
+        if isinstance(place, _Workplace) and child is not None:
+            # If it was a packet that ended it, that must not end the next as well, and the next.
+            has_lasted = child.is_ready and time.monotonic() - child.begun > _LASTED
+            place.left = Left.REPEAT if has_lasted else Left.DROP
+            place.empty_since = time.monotonic()
+
+    def _note_end(self, place: _Place, child: Child, status: int) -> None:
         words = f"the {child.name} (process {child.pid}) "
         words += f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         if child.error is not None:
@@ -179,41 +243,48 @@ class Supervisor:
         self._died = self._died or time.monotonic()
         # What was killed from outside (by the kernel, for want of memory) did not fail.
         lasted = time.monotonic() - child.begun > _LASTED or (child.is_ready and status == -signal.SIGKILL)
-        self._fail(words, lasted=lasted)
+        self._fail(place, words, lasted=lasted)
 
-    def _fail(self, words: str, *, lasted: bool = False) -> None:
-        self._failures = 0 if lasted else min(self._failures + 1, len(_PAUSES) - 1)
-        pause = _PAUSES[self._failures]
-        self._next_try = time.monotonic() + pause
+    def _fail(self, place: _Place, words: str, *, lasted: bool = False) -> None:
+        place.failures = 0 if lasted else min(place.failures + 1, len(_PAUSES) - 1)
+        place.next_try = time.monotonic() + _PAUSES[place.failures]
         if words != self._said or time.monotonic() > self._say_again:
             self._said, self._say_again = words, time.monotonic() + _SAY_AGAIN
             observe.message(f"{words}; it is replaced", level=logging.ERROR)
 
-    def _note_ready(self, keeper: Child) -> None:
-        if not self._was_ready:
+    def _note_ready(self) -> None:
+        if not self._was_ready and self._keeper.child is not None:
             self._was_ready = True
             self._plan = replace(self._plan, present=None)  # let in once: what is revoked later stays revoked
-            self._on_ready(keeper.note)
+            self._on_ready(self._keeper.child.note)
         elif self._died is not None:
             observe.event("replaced", {"after": f"{(time.monotonic() - self._died) * 1000:.0f}ms"})
         self._died = None
 
     # -- the end
 
-    def _end_worker(self) -> None:
-        """End the worker of a keeper that is gone: it knows nobody who carries knocks out."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._reap(self._worker, seconds=_STOP_PATIENCE)
-            self._worker = None
+    def _end_workers(self) -> None:
+        """End the workers of a keeper that is gone: they know nobody who carries knocks out."""
+        for place in self._workers:
+            if place.child is not None:
+                place.child.kill()
+        for place in self._workers:
+            if place.child is not None:
+                self._reap(place.child, seconds=_STOP_PATIENCE)
+                self._vacate(place)
 
     def _stop(self) -> None:
-        """End all: the worker before the keeper, which then carries out what it had in hand."""
+        """End all: the workers before the keeper, which then carries out what they had in hand."""
         signal.set_wakeup_fd(-1)
-        for child in self._children():
-            child.stop()
-            self._reap(child, seconds=_STOP_PATIENCE)
-        self._guardian = self._worker = self._keeper = None
+        for places in ([self._guardian, *self._workers], [self._keeper]):
+            for child in (place.child for place in places if place.child is not None):
+                child.stop()
+            for place in places:
+                if place.child is not None:
+                    self._reap(place.child, seconds=_STOP_PATIENCE)
+                    place.child = None
+                if isinstance(place, _Workplace):
+                    _let_go(place)
 
     @staticmethod
     def _reap(child: Child, *, seconds: float) -> None:
@@ -227,3 +298,10 @@ class Supervisor:
             if time.monotonic() > deadline:
                 child.kill()
             time.sleep(0.002)
+
+
+def _let_go(place: _Workplace) -> None:
+    """Unbind the queues of a place where nobody is."""
+    for inlet in place.inlets:
+        inlet.close()
+    place.inlets = []

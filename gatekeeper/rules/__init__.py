@@ -22,9 +22,9 @@ _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def parse(
-    text: bytes, *, file: str, read_key: ReadKey, read_private: ReadKey | None = None
+    text: bytes, *, file: str, read_key: ReadKey, read_private: ReadKey | None = None, processors: int = 1
 ) -> tuple[Rules, list[Problem]]:
-    """Turn the text of a rules file into ``Rules`` and warnings.
+    """Turn the text of a rules file into ``Rules`` and warnings; ``processors`` is how many the machine has.
 
     Raises:
         RulesError: the file cannot be used; it carries every problem.
@@ -35,7 +35,7 @@ def parse(
         document.complain(None, "the file is empty", "start from the example rules/rules.yaml")
     if document.failed:
         raise document.error()
-    rules = Reader(document, read_key, read_private or read_key).read(root)
+    rules = Reader(document, read_key, read_private or read_key, processors=processors).read(root)
     if document.failed:
         raise document.error()
     return rules, document.problems
@@ -68,7 +68,9 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
             raise ValueError("other users can read or write it (chmod 600, or better make a new one)")
         return content
 
-    rules, problems = parse(text, file=str(path), read_key=read_key, read_private=read_private)
+    # Those of the machine, whatever part of it this process may use: `run` and the doctor must come to the same number.
+    processors = os.cpu_count() or 1
+    rules, problems = parse(text, file=str(path), read_key=read_key, read_private=read_private, processors=processors)
     if mode & _READABLE_BY_OTHERS and any(client.open_key for client in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]

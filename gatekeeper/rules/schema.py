@@ -1,7 +1,7 @@
 """What rules.yaml may say: nodes to ``Rules``, every problem noted at its line and column.
 
 Pure but for what it is handed: ``read_key`` fetches the content of a key file, ``read_private`` that of one which
-nobody else may read.
+nobody else may read; ``processors`` is how many the machine has.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import yaml
 
+from gatekeeper.firewall import lanes
 from gatekeeper.rules import values
 from gatekeeper.rules.clients import ClientReader
 from gatekeeper.rules.document import Document, Entry, is_empty
@@ -18,8 +19,9 @@ from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
-_TOP = ("mode", "refuse", "always", "never", "services", "knock", "server", "clients", "firewall")
+_TOP = ("mode", "refuse", "always", "never", "workers", "services", "knock", "server", "clients", "firewall")
 _MOST_KNOCK_PORTS = 16
+_LAST_QUEUE = 65_536 - lanes.TAKEN
 _BACKENDS = ("auto", "ipset", "rules")
 _VARIANTS = ("auto", "nft", "legacy")
 
@@ -27,8 +29,9 @@ _VARIANTS = ("auto", "nft", "legacy")
 class Reader:
     """Reads one document into ``Rules``."""
 
-    def __init__(self, document: Document, read_key: ReadKey, read_private: ReadKey) -> None:
+    def __init__(self, document: Document, read_key: ReadKey, read_private: ReadKey, *, processors: int) -> None:
         self._doc = document
+        self._processors = processors
         self._read_key, self._read_private = read_key, read_private
 
     def read(self, root: yaml.Node | None) -> Rules:
@@ -57,6 +60,7 @@ class Reader:
             refuse=self._refuse(top.get("refuse")),
             never=never,
             firewall=self._firewall(top.get("firewall")),
+            workers=self._workers(top.get("workers")),
             server_keys=server_keys,
         )
 
@@ -69,6 +73,13 @@ class Reader:
     def _refuse(self, field: Entry | None) -> Refuse:
         word = values.word(self._doc, field, tuple(Refuse)) if field is not None else None
         return Refuse(word or Refuse.SILENT)
+
+    def _workers(self, field: Entry | None) -> int:
+        if field is None:
+            return Rules({}, {}).workers
+        if values.is_word(field, "auto"):
+            return lanes.workers_for(self._processors)
+        return values.number(self._doc, field, 1, lanes.MAX_WORKERS, or_word="auto") or 1
 
     # -- knock
 
@@ -163,7 +174,7 @@ class Reader:
         fields = self._doc.fields(Entry.value_of(section), "firewall", ("variant", "backend", "queue", "mark"))
         variant = values.word(self._doc, fields["variant"], _VARIANTS) if "variant" in fields else None
         backend = values.word(self._doc, fields["backend"], _BACKENDS) if "backend" in fields else None
-        queue = values.number(self._doc, fields["queue"], 0, 65535) if "queue" in fields else None
+        queue = values.number(self._doc, fields["queue"], 0, _LAST_QUEUE) if "queue" in fields else None
         mark = values.number(self._doc, fields["mark"], 1, 0x8000_0000) if "mark" in fields else None
         if mark is not None and mark.bit_count() != 1:
             hint = "one bit, such as 0x20000000, that nothing else on this machine uses"

@@ -39,13 +39,19 @@ def truth(doc: Document, field: Entry | None) -> bool:
     return field is not None and word(doc, field, ("true", "false")) == "true"
 
 
-def number(doc: Document, field: Entry, low: int, high: int) -> int | None:
-    """Read a whole number, decimal or hexadecimal."""
+def is_word(field: Entry, known: str) -> bool:
+    """Tell whether a value is exactly this word, which stands for a number."""
+    return isinstance(field.value, yaml.ScalarNode) and field.value.value == known
+
+
+def number(doc: Document, field: Entry, low: int, high: int, *, or_word: str = "") -> int | None:
+    """Read a whole number, decimal or hexadecimal; ``or_word`` is what could stand there as well."""
+    also = f"{or_word} or " if or_word else ""
     text = doc.text(field.value, field.name)
     if text is None:
         return None
     if not _NUMBER.fullmatch(text):
-        doc.complain(field.value, f'{field.name} must be a number, not "{text}"')
+        doc.complain(field.value, f'{field.name} must be {also}a number, not "{text}"')
         return None
     found = int(text, 16) if text[:2] in ("0x", "0X") else int(text)
     if not low <= found <= high:

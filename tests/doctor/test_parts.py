@@ -10,6 +10,7 @@ from gatekeeper import rules
 from gatekeeper.doctor import kernel, neighbours, placed, queue, services, session, versions
 from gatekeeper.doctor.finding import Finding, Level
 from gatekeeper.doctor.modules import Facts, State, module_names, parse_config
+from gatekeeper.firewall import nfqueue
 from gatekeeper.settings import Transport
 
 RULES = "services: {ssh: {port: tcp/22}}\n"
@@ -57,10 +58,10 @@ def test_a_kernel_that_lacks_something_is_told_of_as_the_rules_need_it() -> None
 
 
 def test_what_a_queue_lost_is_told_apart() -> None:
-    row = f"{{}} {os.getpid()} {{}} 2 65531 {{}} {{}} 1000 1\n"
+    row = "{} 4242 {} 2 65531 {} {} 1000 1\n"
 
     def judged(*numbers: int) -> list[Finding]:
-        return list(queue.judge(queue.parse(row.format(*numbers)), 6220, os.getpid()))
+        return list(queue.judge(nfqueue.parse(row.format(*numbers)), [6220], os.getpid(), lambda _: os.getpid()))
 
     assert levels(judged(6220, 0, 0, 0)) == [Level.OK, Level.OK]
     (_, full) = judged(6220, 0, 7, 0)
@@ -74,11 +75,23 @@ def test_what_a_queue_lost_is_told_apart() -> None:
     assert nobody.what == "`gatekeeper run` is up, but nobody has queue 6220: nobody new gets in"
 
 
-def test_a_worker_that_run_has_started_may_have_the_queue() -> None:
-    parent = os.getppid()
-    row = f"6220 {os.getpid()} 0 2 65531 0 0 1 1\n"
-    assert levels(list(queue.judge(queue.parse(row), 6220, parent)))[0] is Level.OK
-    assert levels(list(queue.judge(queue.parse(row), 6220, None)))[0] is Level.WRONG
+def test_every_queue_is_looked_at() -> None:
+    """Each worker has one in each lane; that one of them is missing or somebody else's is told by its number."""
+    rows = nfqueue.parse("".join(f"{number} {number} 0 2 65531 0 0 1 1\n" for number in (6220, 6221, 6236)))
+    owners = {6220: os.getpid(), 6221: os.getpid(), 6236: 1}
+    found = list(queue.judge(rows, [6220, 6221, 6236, 6237], os.getpid(), owners.get))
+    assert [one.what for one in found][0::2] == [
+        "`gatekeeper run` is up, but nobody has queue 6237: nobody new gets in",
+        "`run` has queues 6220, 6221",
+    ]
+    assert found[1].what.startswith("queue 6236 is taken by process 1 (")
+
+
+def test_a_process_that_run_has_started_may_have_the_queue() -> None:
+    rows = nfqueue.parse("6220 7 0 2 65531 0 0 1 1\n")
+    me, parent = os.getpid(), os.getppid()
+    assert levels(list(queue.judge(rows, [6220], parent, lambda _: me)))[0] is Level.OK
+    assert levels(list(queue.judge(rows, [6220], None, lambda _: me)))[0] is Level.WRONG
 
 
 def test_who_listens_is_read_as_the_kernel_writes_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from gatekeeper.demo.server import Gatekeeper
@@ -12,13 +13,20 @@ from tests.netns.site import wait_until
 
 
 def children(running: Gatekeeper) -> dict[str, int]:
-    """Return the process numbers of ``guardian``, ``keeper`` and ``worker``, as far as they are there."""
+    """Return the process numbers of ``guardian``, ``keeper`` and (one) ``worker``, as far as they are there."""
+    return dict(_members(running))
+
+
+def _members(running: Gatekeeper) -> Iterator[tuple[str, int]]:
     pid = running.process.pid
-    found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with contextlib.suppress(OSError):
-            found[Path(f"/proc/{child}/comm").read_text().strip().removeprefix("gk-")] = int(child)
-    return found
+            yield Path(f"/proc/{child}/comm").read_text().strip().removeprefix("gk-"), int(child)
+
+
+def workers(running: Gatekeeper) -> set[int]:
+    """Return the process numbers of all workers."""
+    return {pid for name, pid in _members(running) if name == "worker"}
 
 
 def is_alive(pid: int) -> bool:

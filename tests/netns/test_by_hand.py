@@ -176,7 +176,7 @@ def test_flush_removes_all_of_ours_and_nothing_else(site: Site, variant: str) ->
 def test_both_variants_open_and_close(site: Site, version: int, variant: str) -> None:
     site.write_rules(site.rules.read_text() + f"firewall: {{variant: {variant}, queue: 77, mark: 0x40}}\n")
     running = site.run()
-    assert f"queue 77, iptables {variant}" in running.log
+    assert f"queues from 77, iptables {variant}" in running.log
     assert site.stranger_connects(version) == "silent"
     with site.stream(version, knock=b"open_sesame") as stream:
         assert probe.until_end(stream, timeout=0.2) is None

@@ -251,7 +251,8 @@ def test_a_queue_that_overflows_loses_packets_and_no_grant(site: Site, version: 
     """The worker stands still under a flood (ENOBUFS, a full queue), and works again when it goes on."""
 
     def queue() -> list[str]:
-        return site.shell("cat", "/proc/net/netfilter/nfnetlink_queue").split()
+        lines = site.shell("cat", "/proc/net/netfilter/nfnetlink_queue").splitlines()
+        return next(fields for line in lines if (fields := line.split())[0] == "6220")
 
     running = site.run()
     with watched(site, version):

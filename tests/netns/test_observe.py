@@ -13,7 +13,7 @@ from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside
 from gatekeeper.demo.server import Gatekeeper
 from tests.netns.family import children
-from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
+from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, UDP, WEB, Site, wait_until
 
 
 @pytest.fixture
@@ -140,8 +140,8 @@ def test_when_the_queue_is_full_packets_go_on(site: Site, version: int, running:
         with inside(site.stranger):
             one = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
         with one:
-            for _ in range(400):  # knocks: each is queued, and 256 fill it
-                one.sendto(b"junk", (SERVER[version], 62201))
+            for _ in range(400):  # first packets of a flow that nobody answers: each is queued, and 256 fill it
+                one.sendto(b"junk", (SERVER[version], UDP))
         wait_until(lambda: site.stranger_connects(version) == "open", seconds=2)
     finally:
         os.kill(worker, signal.SIGCONT)

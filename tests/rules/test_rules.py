@@ -146,7 +146,12 @@ BAD = [
     (S + "clients: {? [a] : {open: k}}", "2:13", "a key of clients must be a word", None),
     (S + "firewall: {mark: 3}", "2:18", "is not a single bit", "one bit"),
     (S + "firewall: {mark: 0}", "2:18", "out of range", None),
-    (S + "firewall: {queue: 65536}", "2:19", "out of range", "0 to 65535"),
+    (S + "firewall: {queue: 65489}", "2:19", "out of range", "0 to 65488"),
+    (S + "workers: 0", "2:10", "workers 0 is out of range", "1 to 16"),
+    (S + "workers: 17", "2:10", "workers 17 is out of range", "1 to 16"),
+    (S + "workers: many", "2:10", 'workers must be auto or a number, not "many"', None),
+    (S + "workers: [auto]", "2:10", "workers must be a word", None),
+    (S + "workers:", "2:9", "workers must be a word, not nothing", None),
     (S + "firewall: {queue: many}", "2:19", "must be a number", None),
     (S + "firewall: {variant: nftables}", "2:21", 'variant cannot be "nftables"', "auto, nft, legacy"),
     ("services: {ssh: {port: []}}", "1:24", "port is empty", "name one"),
@@ -345,6 +350,17 @@ services:
 """)
     guards = [service.guard for service in found.services.values()]
     assert guards == [Guard.INPUT, Guard.PUBLISHED, Guard.FORWARD, Guard.FORWARD]
+
+
+def test_workers_are_a_number_or_auto_which_is_half_of_the_processors_up_to_four() -> None:
+    def workers(text: str, processors: int) -> int:
+        found, _ = rules.parse(f"{S}{text}".encode(), file="x", read_key=_no_key, processors=processors)
+        return found.workers
+
+    assert [workers("", processors) for processors in (1, 64)] == [1, 1]
+    assert [workers(f"workers: {n}", 2) for n in (1, 16)] == [1, 16]
+    by_processors = {1: 1, 2: 1, 3: 1, 4: 2, 6: 3, 8: 4, 64: 4}
+    assert {n: workers("workers: auto", n) for n in by_processors} == by_processors
 
 
 def test_without_udp_there_is_no_knock_port() -> None:
