@@ -34,7 +34,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from gatekeeper.firewall import lanes, tags
+from gatekeeper.firewall import bounds, tags
 from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
@@ -57,12 +57,11 @@ from gatekeeper.firewall.names import (
     never_set,
     out_chain,
 )
-from gatekeeper.firewall.saved import BYPASS, foreign_jumps, our_chains
+from gatekeeper.firewall.saved import foreign_jumps, our_chains
 from gatekeeper.networks import Source
 from gatekeeper.settings import Guard, Mode, Ports, Refuse, Rules, Service, Transport, Via
 
 _RESET = "--tcp-flags RST RST"
-_ECHO = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
 _SYN_WITH_DATA = {
     # total length > length of the IP header + that of TCP
     4: "10,177 0 0 0,80 0 0 12,84 0 0 240,116 0 0 2,12 0 0 0,7 0 0 0,40 0 0 2,45 0 1 0,6 0 0 65535,6 0 0 0",
@@ -70,12 +69,6 @@ _SYN_WITH_DATA = {
     6: "10,48 0 0 6,21 0 7 6,48 0 0 52,84 0 0 240,116 0 0 2,7 0 0 0,40 0 0 4,45 0 1 0,6 0 0 65535,6 0 0 0",
 }
 """Classic BPF over a packet from its IP header on (linux/filter.h)."""
-_EACH = "50/sec --hashlimit-burst 100"
-"""How many of a sender's packets a process may look at; of IPv6, a network of 64 bits is one sender."""
-_MORE = "200/sec --hashlimit-burst 400"
-"""The same, for who has just knocked."""
-_IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
-"""How many of all senders'. Ten times as many are looked at without effort, and each may be held and come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +121,7 @@ def iptables_text(
     raw = [RAW, TAGS, TAGGED] if guards and rules.has_tagged else [RAW]
     known = tags.lines(known_tags, version) if known_tags else tags.kept(saved.get("raw", ""))
     tables = {
-        "raw": (raw, [*_raw(rules, version, members), *(known if TAGS in raw else ())]),
+        "raw": (raw, [*bounds.sorting(rules, version, members), *(known if TAGS in raw else ())]),
         "mangle": (mangle, _mangle(rules, version, members)),
     }
     lines: list[str] = []
@@ -158,27 +151,8 @@ def members_text(rules: Rules, version: int, members: Members) -> str:
     return "\n".join(["*mangle", *(f":{chain} - [0:0]" for chain in chains), *lines, "COMMIT"]) + "\n"
 
 
-def _raw(rules: Rules, version: int, members: Members) -> Iterator[str]:
-    """Sort what may be a knock: what bears a tag is marked for its queue; what can be none goes no further."""
-    if rules.mode is Mode.OBSERVE:
-        return
-    # LOCAL: a knock that only passes through, to another host, may need its flow for address translation.
-    here, unmarked = "-m addrtype --dst-type LOCAL", f"-m mark ! --mark {_mark(rules)}"
-    for knock in _knocks(rules):
-        if rules.has_tagged:
-            yield f"-A {RAW} ! -i lo {knock} {here} -j {TAGS}"
-        if rules.untagged is None and rules.refuse is Refuse.SILENT:
-            yield f"-A {RAW} ! -i lo {knock} {here} {unmarked} -j DROP"
-        yield f"-A {RAW} ! -i lo {knock} {here} -j CT --notrack"
-    if rules.has_tagged:
-        if Via.ICMP in rules.via:
-            yield f"-A {RAW} ! -i lo {_ECHO[version]} {here} -j {TAGS}"
-        yield from (f"-A {TAGGED} {rule}" for rule in members.note_sender(version))
-        yield f"-A {TAGGED} -j MARK --set-xmark {_mark(rules)}"
-
-
 def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
-    yield f"-A {PASS} -j CONNMARK --set-xmark {_mark(rules)}"
+    yield f"-A {PASS} -j CONNMARK --set-xmark {bounds.mark(rules)}"
     # Somebody else may copy packet marks to connections (CONNMARK --save-mark): ours must not be among them.
     unmark = f"-j MARK --set-xmark 0x0/{rules.firewall.mark:#x}"
     yield f"-A {PASS} {unmark}"
@@ -186,80 +160,20 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     yield f"-A {IN} -i lo -j RETURN"
     yield f"-A {OUT} -o lo -j RETURN"
     # Knocks come before services, so that no grant can hide a later knock.
-    yield from _knocking(rules, version, members)
+    yield from bounds.knocks(rules, version, members)
     if Via.ICMP in rules.via:
-        yield from (f"-A {ECHO} ! -i lo {_ECHO[version]} {rest}" for rest in _pings(rules, version))
+        yield from (f"-A {ECHO} ! -i lo {bounds.ECHO_REQUEST[version]} {rest}" for rest in bounds.pings(rules, version))
     yield from _places(rules, version)
     if rules.mode is Mode.GUARD:
-        yield from (f"-A {NEW} {rest}" for rest in _bounded(rules, version, members))
+        yield from (f"-A {NEW} {rest}" for rest in bounds.strangers(rules, version, members))
     for service in rules.services.values():
         yield from _arriving(rules, service, version, members)
         if rules.mode is Mode.GUARD:
             yield from _leaving(rules, service, version, members)
 
 
-def _knocking(rules: Rules, version: int, members: Members) -> Iterator[str]:
-    """Lead datagrams to a knock port to their queues."""
-    for knock in _knocks(rules):
-        if rules.mode is Mode.OBSERVE:
-            yield f"-A {IN} {knock} {_queue(rules, Lane.KNOCKS, bypass=True)}"
-            continue
-        if rules.refuse is Refuse.SILENT:
-            banned = members.within(_of(rules.never, version), never_set("", version), "src")
-            yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
-        if rules.has_tagged:
-            yield f"-A {IN} {knock} -m mark --mark {_mark(rules)} {_queue(rules, Lane.KNOCKS)}"
-        few = _few("knocks", version)
-        if rules.refuse is Refuse.RESET:  # who is told that nobody listens must be told so of anything
-            yield f"-A {IN} {knock} {few} {_queue(rules, Lane.OTHERS)}"
-        elif rules.untagged is not None:
-            yield f"-A {IN} {knock} {_length(rules.untagged, version)} {few} {_queue(rules, Lane.OTHERS)}"
-        yield f"-A {IN} {knock} -j DROP"
-
-
-def _pings(rules: Rules, version: int) -> Iterator[str]:
-    """Say which echo requests are looked at; the others go on, as these do afterwards."""
-    if rules.mode is Mode.OBSERVE:
-        yield _queue(rules, Lane.OTHERS, bypass=True)
-        return
-    if rules.has_tagged:
-        yield f"-m mark --mark {_mark(rules)} {_queue(rules, Lane.KNOCKS, bypass=True)}"
-    if rules.untagged is not None:
-        yield f"{_few('pings', version)} {_IN_ALL} {_queue(rules, Lane.OTHERS, bypass=True)}"
-
-
-def _bounded(rules: Rules, version: int, members: Members) -> Iterator[str]:
-    """Let strangers' packets to the queue: so many of each, and so many of all. Who has just knocked has its own bound.
-
-    A tag proves nothing, for it can be captured: it is good for more first packets than anybody needs, and no more.
-    """
-    queue = _queue(rules, Lane.STRANGERS)
-    yield f"-m mark --mark {_mark(rules)} {queue}"  # has been here, and was given back
-    yield from (f"{who} {_few('knocked', version, _MORE)} {queue}" for who in members.who_knocked(version))
-    yield f"-m hashlimit --hashlimit-above {_each_sender('new', version)} -j DROP"
-    yield f"{_IN_ALL} {queue}"
-    yield "-j DROP"
-
-
-def _few(name: str, version: int, most: str = "") -> str:
-    """Match what is within the bound of its sender."""
-    return f"-m hashlimit --hashlimit-upto {_each_sender(name, version, most)}"
-
-
-def _each_sender(name: str, version: int, most: str = "") -> str:
-    mask = " --hashlimit-srcmask 64" if version == 6 else ""
-    bucket = f"--hashlimit-mode srcip{mask} --hashlimit-name gatekeeper-{name}-{version} --hashlimit-htable-expire 3000"
-    return f"{most or _EACH} {bucket}"
-
-
-def _length(payload: tuple[int, int], version: int) -> str:
-    """Match a datagram by its whole length: with the IP header, and what options or extensions it may have."""
-    header, options = (20, 40) if version == 4 else (40, 64)
-    return f"-m length --length {header + 8 + payload[0]}:{header + options + 8 + payload[1]}"
-
-
 def _arriving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
-    chain, mark = in_chain(service.name), _mark(rules)
+    chain, mark = in_chain(service.name), bounds.mark(rules)
     if rules.mode is Mode.GUARD:
         refused = "-j DROP" if rules.refuse is Refuse.SILENT else f"-g {NEW}"
         for who in members.within(_of(service.never, version), never_set(service.name, version), "src"):
@@ -267,9 +181,9 @@ def _arriving(rules: Rules, service: Service, version: int, members: Members) ->
     if Via.SYN in rules.via and service.has(Transport.TCP):
         bears_data = f'-m bpf --bytecode "{_SYN_WITH_DATA[version]}"'
         guards = rules.mode is Mode.GUARD
-        bounds = f"{_few('syn', version)} {_IN_ALL} " if guards else ""
-        queue = _queue(rules, Lane.OTHERS, bypass=not guards)
-        yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {bounds}{queue}"
+        within = f"{bounds.few('syn', version)} {bounds.IN_ALL} " if guards else ""
+        queue = bounds.queue(rules, Lane.OTHERS, bypass=not guards)
+        yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {within}{queue}"
     if service.has(Transport.TCP) and service.keeps(Transport.TCP):
         known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
         yield f"-A {chain} -p tcp -m tcp {known} -j RETURN"
@@ -287,13 +201,13 @@ def _strangers(rules: Rules, service: Service) -> Iterator[str]:
         yield f"-g {NEW}"
         return
     if service.has(Transport.TCP):
-        yield f"-p tcp -m tcp --syn {_queue(rules, Lane.STRANGERS, bypass=True)}"
+        yield f"-p tcp -m tcp --syn {bounds.queue(rules, Lane.STRANGERS, bypass=True)}"
     if service.has(Transport.UDP):
-        yield f"-p udp -m conntrack --ctstate NEW {_queue(rules, Lane.STRANGERS, bypass=True)}"
+        yield f"-p udp -m conntrack --ctstate NEW {bounds.queue(rules, Lane.STRANGERS, bypass=True)}"
 
 
 def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
-    chain, mark = out_chain(service.name), _mark(rules)
+    chain, mark = out_chain(service.name), bounds.mark(rules)
     reset = f"-p tcp -m tcp {_RESET}"
     if rules.refuse is Refuse.RESET and service.has(Transport.TCP):
         yield f"-A {chain} {reset} -m mark --mark {mark} -g {SENT}"
@@ -340,7 +254,7 @@ def _from_elsewhere(rules: Rules, version: int) -> Iterator[str]:
     for our own was let in before the translation, and is marked since. This comes behind all services' rules: what
     such a packet is sent to may be guarded there, and it is for that service to say.
     """
-    mark = _mark(rules)
+    mark = bounds.mark(rules)
     for service in _without_address(rules):
         for ports, _, link in _each(service, version, "i"):
             was = f"-m conntrack --ctstate DNAT --ctdir ORIGINAL --ctorigdstport {_numbers(ports)}"
@@ -364,7 +278,7 @@ def _passing(rules: Rules, version: int) -> Iterator[str]:
         for place in _by_address(service, version, "s", "o"):
             yield f"-A {FWD} {place} -j {out_chain(service.name)}"
             if rules.refuse is Refuse.RESET and place.startswith("-p tcp"):  # our own, in that host's name
-                yield f"-A {OUT} {place} {_RESET} -m mark --mark {_mark(rules)} -g {SENT}"
+                yield f"-A {OUT} {place} {_RESET} -m mark --mark {bounds.mark(rules)} -g {SENT}"
     for service in services:
         for place in _by_address(service, version, "d", "i"):
             yield f"-A {FWD} {place} -g {in_chain(service.name)}"
@@ -418,19 +332,6 @@ def _each(service: Service, version: int, interface: str) -> Iterator[tuple[Port
 
 def _numbers(ports: Ports) -> str:
     return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
-
-
-def _knocks(rules: Rules) -> list[str]:
-    """Match knocks that come as datagrams."""
-    return [f"-p udp -m udp --dport {port}" for port in rules.knock_ports] if Via.UDP in rules.via else []
-
-
-def _queue(rules: Rules, lane: Lane, *, bypass: bool = False) -> str:
-    return lanes.target(rules, lane) + (f" {BYPASS}" if bypass else "")
-
-
-def _mark(rules: Rules) -> str:
-    return f"{rules.firewall.mark:#x}/{rules.firewall.mark:#x}"
 
 
 def _of(networks: Iterable[Source], version: int) -> list[Source]:
