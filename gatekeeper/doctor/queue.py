@@ -39,7 +39,8 @@ def judge(
     queues: list[Queue], numbers: Sequence[int], pid: int | None, whose: Callable[[int], int | None] = holder
 ) -> Iterator[Finding]:
     """Say whose our queues are (``pid``: of `run`, if it is up), and what they lost."""
-    by_number = {one.number: one for one in queues if one.number in numbers}
+    there = {one.number: one for one in queues}
+    by_number = {number: there[number] for number in numbers if number in there}
     missing = [number for number in numbers if number not in by_number]
     if missing and pid is not None:
         hint = "restart `gatekeeper run`, and look at its log"
@@ -88,7 +89,15 @@ def _judge_losses(ours: Queue) -> Iterator[Finding]:
 
 
 def _name_queues(numbers: Sequence[int]) -> str:
-    return f"queue{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+    """Write several numbers, in their order, those of a row as a row."""
+    rows: list[tuple[int, int]] = []
+    for number in numbers:
+        if rows and rows[-1][1] == number - 1:
+            rows[-1] = (rows[-1][0], number)
+        else:
+            rows.append((number, number))
+    words = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in rows)
+    return f"queue{'s' if len(numbers) > 1 else ''} {words}"
 
 
 def tracking(_scene: Scene) -> Iterator[Finding]:

@@ -82,7 +82,7 @@ def test_every_queue_is_looked_at() -> None:
     found = list(queue.judge(rows, [6220, 6221, 6236, 6237], os.getpid(), owners.get))
     assert [one.what for one in found][0::2] == [
         "`gatekeeper run` is up, but nobody has queue 6237: nobody new gets in",
-        "`run` has queues 6220, 6221",
+        "`run` has queues 6220-6221",
     ]
     assert found[1].what.startswith("queue 6236 is taken by process 1 (")
 

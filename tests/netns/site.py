@@ -182,13 +182,13 @@ class Site:
 
     def queued(self) -> int:
         """Count the packets that have met Python so far (the queue's sequence number)."""
-        return sum(row[7] for row in self._queues())
+        return sum(row[7] for row in self.queues())
 
     def waiting(self) -> int:
         """Count the packets that are in the queue, or held, and have no verdict yet."""
-        return sum(row[2] for row in self._queues())
+        return sum(row[2] for row in self.queues())
 
-    def _queues(self) -> list[list[int]]:
+    def queues(self) -> list[list[int]]:
         """Return the fields of each queue (nfnetlink_queue.c, seq_show); none where nobody listens."""
         with inside(self.server):
             lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
