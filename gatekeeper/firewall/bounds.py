@@ -28,6 +28,8 @@ def sorting(rules: Rules, version: int, members: Members) -> Iterator[str]:
     """Sort what may be a knock: what bears a tag is marked for its queue; what can be none goes no further."""
     if rules.mode is Mode.OBSERVE:
         return
+    if _datagrams(rules):
+        yield f"-A {RAW} -p tcp -j RETURN"  # most packets, for which one rule is enough
     # LOCAL: a knock that only passes through, to another host, may need its flow for address translation.
     here, unmarked = "-m addrtype --dst-type LOCAL", f"-m mark ! --mark {mark(rules)}"
     for knock in _datagrams(rules):

@@ -6,16 +6,20 @@ goes on to the host's own firewall in the filter table, which decides the rest.
 A packet for a protected port, in the order of its service's chain:
 
 1. from a network of ``never``: dropped;
-2. a SYN that bears data, where knocks may travel so: to the queue, once (then it is marked);
-3. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
-   on. That connection tracking calls it ESTABLISHED would prove nothing: the server's own next packet
-   makes a new entry for a flow that was cut, of which the client's packets are the reply; and a SYN on
-   an entry that is still there can be a new connection;
+2. of a flow that was marked while its source was granted (``established: keep``), but no SYN: it goes
+   on. Whether connection tracking calls it ESTABLISHED is not asked, for it would prove nothing: the
+   server's own next packet makes a new entry for a flow that was cut, of which the client's packets are
+   the reply; and a SYN on an entry that is still there can be a new connection;
+3. a SYN that bears data, where knocks may travel so: to the queue, once (then it is marked);
 4. from a network of ``always``, or a granted source: its flow is marked, and it goes on;
 5. anything else: to the queue, never with ``--queue-bypass``, so without a worker nobody gets in.
 
 What a protected port sends goes out to those sources and on marked flows only. A reset goes out on
 a marked flow even if it is not kept, so that a client whose connection is cut learns of it.
+
+Most packets are of marked flows, so these pass as few rules as can be: TCP ports are looked for first of all, and
+loopback, which is nobody's business here, is asked for behind the mark wherever nothing was taken away before it.
+(The name of an interface is the dearest thing to ask for, more than an address or a port.)
 
 A ruleset that observes has none of what drops: first packets of strangers pass by the queue, with bypass.
 
@@ -86,6 +90,7 @@ def jumps(rules: Rules) -> list[Jump]:
     places = {service.guard for service in rules.services.values()}
     needed = {
         PRE: Guard.PUBLISHED in places,
+        ECHO: Via.ICMP in rules.via,
         FWD: Guard.FORWARD in places or (guards and bool(_without_address(rules))),
         POST: Guard.PUBLISHED in places and guards,  # observing has nothing to say of what leaves
     }
@@ -157,6 +162,8 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     unmark = f"-j MARK --set-xmark 0x0/{rules.firewall.mark:#x}"
     yield f"-A {PASS} {unmark}"
     yield f"-A {SENT} {unmark}"
+    for service in rules.services.values():
+        yield from _own(rules, service, version, Transport.TCP)
     yield f"-A {IN} -i lo -j RETURN"
     yield f"-A {OUT} -o lo -j RETURN"
     # Knocks come before services, so that no grant can hide a later knock.
@@ -174,25 +181,33 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
 
 def _arriving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
     chain, mark = in_chain(service.name), bounds.mark(rules)
-    if rules.mode is Mode.GUARD:
+    guards = rules.mode is Mode.GUARD
+    taken: list[str] = []
+    if guards:
         refused = "-j DROP" if rules.refuse is Refuse.SILENT else f"-g {NEW}"
-        for who in members.within(_of(service.never, version), never_set(service.name, version), "src"):
-            yield f"-A {chain} {who} {refused}"
+        never = members.within(_of(service.never, version), never_set(service.name, version), "src")
+        taken += (f"{who} {refused}" for who in never)
+    known = [f"-p tcp -m tcp ! --syn -m connmark --mark {mark} -j RETURN"]
+    yield from (f"-A {chain} {rule}" for rule in _begin(service, taken, known, "-i lo -j RETURN"))
     if Via.SYN in rules.via and service.has(Transport.TCP):
         bears_data = f'-m bpf --bytecode "{_SYN_WITH_DATA[version]}"'
-        guards = rules.mode is Mode.GUARD
         within = f"{bounds.few('syn', version)} {bounds.IN_ALL} " if guards else ""
         queue = bounds.queue(rules, Lane.OTHERS, bypass=not guards)
         yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {within}{queue}"
-    if service.has(Transport.TCP) and service.keeps(Transport.TCP):
-        known = f"! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark {mark}"
-        yield f"-A {chain} -p tcp -m tcp {known} -j RETURN"
     for who in members.within(_of(service.always, version), always_set(service.name, version), "src"):
         yield f"-A {chain} {who} -g {PASS}"
     if rules.mode is Mode.GUARD and service.has(Transport.TCP) and service.guard is not Guard.INPUT:
         refused = "-j DROP" if rules.refuse is Refuse.SILENT else f"-g {NEW}"
         yield f"-A {chain} -p tcp -m tcp ! --syn -m connmark ! --mark {mark} {refused}"
     yield from members.arriving(service.name, version, list(_strangers(rules, service)))
+
+
+def _begin(service: Service, taken: list[str], known: list[str], loopback: str) -> list[str]:
+    """Order how a service's chain begins: what is taken away, then marked flows; loopback before what takes away."""
+    known = known if service.has(Transport.TCP) and service.keeps(Transport.TCP) else []
+    if service.guard is not Guard.INPUT or not service.has(Transport.TCP):  # loopback does not come here
+        return [*taken, *known]
+    return [loopback, *taken, *known] if taken else [*known, loopback]
 
 
 def _strangers(rules: Rules, service: Service) -> Iterator[str]:
@@ -209,12 +224,13 @@ def _strangers(rules: Rules, service: Service) -> Iterator[str]:
 def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
     chain, mark = out_chain(service.name), bounds.mark(rules)
     reset = f"-p tcp -m tcp {_RESET}"
+    taken: list[str] = []
     if rules.refuse is Refuse.RESET and service.has(Transport.TCP):
-        yield f"-A {chain} {reset} -m mark --mark {mark} -g {SENT}"
-    for who in members.within(_of(service.never, version), never_set(service.name, version), "dst"):
-        yield f"-A {chain} {who} -j DROP"
-    if service.has(Transport.TCP) and service.keeps(Transport.TCP):
-        yield f"-A {chain} -p tcp -m connmark --mark {mark} -j RETURN"
+        taken.append(f"{reset} -m mark --mark {mark} -g {SENT}")
+    never = members.within(_of(service.never, version), never_set(service.name, version), "dst")
+    taken += (f"{who} -j DROP" for who in never)
+    known = [f"-p tcp -m connmark --mark {mark} -j RETURN"]
+    yield from (f"-A {chain} {rule}" for rule in _begin(service, taken, known, "-o lo -j RETURN"))
     for who in members.within(_of(service.always, version), always_set(service.name, version), "dst"):
         yield f"-A {chain} {who} -j RETURN"
     end = ["-j DROP"]
@@ -231,12 +247,10 @@ def _places(rules: Rules, version: int) -> Iterator[str]:
         if guards:
             yield f"-A {POST} -o lo -j RETURN"
     for service in rules.services.values():
+        yield from _own(rules, service, version, Transport.UDP)
         goes_in, goes_out = f"-g {in_chain(service.name)}", f"-g {out_chain(service.name)}"
         arriving, leaving = _by_address(service, version, "d", "i"), _by_address(service, version, "s", "o")
-        if service.guard is Guard.INPUT:
-            yield from (f"-A {IN} {place} {goes_in}" for place in arriving)
-            yield from (f"-A {OUT} {place} {goes_out}" for place in leaving if guards)
-        elif service.guard is Guard.PUBLISHED:
+        if service.guard is Guard.PUBLISHED:
             yield from (f"-A {PRE} {place} {goes_in}" for place in arriving)
             yield from (f"-A {IN} {place} {goes_in}" for place in _to_many(service, version))
             if guards:
@@ -245,6 +259,19 @@ def _places(rules: Rules, version: int) -> Iterator[str]:
     yield from _passing(rules, version)
     if guards:
         yield from _from_elsewhere(rules, version)
+
+
+def _own(rules: Rules, service: Service, version: int, transport: Transport) -> Iterator[str]:
+    """Do so for one of this machine's own sockets."""
+    if service.guard is not Guard.INPUT:
+        return
+    ours = f"-p {transport} "
+    for place in _by_address(service, version, "d", "i"):
+        if place.startswith(ours):
+            yield f"-A {IN} {place} -g {in_chain(service.name)}"
+    for place in _by_address(service, version, "s", "o") if rules.mode is Mode.GUARD else ():
+        if place.startswith(ours):
+            yield f"-A {OUT} {place} -g {out_chain(service.name)}"
 
 
 def _from_elsewhere(rules: Rules, version: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ from gatekeeper.firewall.expected import Expected
 from gatekeeper.firewall.looks import Found, Look, Place
 from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
 from gatekeeper.firewall.names import ECHO, IN, OUT, PASS, RAW, VERSIONS
-from gatekeeper.settings import Mode, Ports, Rules, Service, Transport
+from gatekeeper.settings import Mode, Ports, Rules, Service, Transport, Via
 
 INPUT = ("mangle", "INPUT")
 FOREIGN = Found(b"-s 203.0.113.9 -j DROP", "DROP", has_match=True)
@@ -17,7 +17,8 @@ FOREIGN = Found(b"-s 203.0.113.9 -j DROP", "DROP", has_match=True)
 
 def made(*, mode: Mode = Mode.GUARD, members: Members | None = None) -> tuple[Expected, dict[Place, list[Found]]]:
     """Read a text, and make up what the kernel would have then."""
-    rules = Rules(services={"ssh": Service("ssh", (Ports(Transport.TCP, 22),), 60)}, clients={}, mode=mode)
+    services = {"ssh": Service("ssh", (Ports(Transport.TCP, 22),), 60)}
+    rules = Rules(services=services, clients={}, mode=mode, via=frozenset({Via.UDP, Via.ICMP}))
     ways = members or SetMembers()
     read = expected.read(ruleset.iptables_text(rules, 4, ways), member_chains=ways.chains("ssh"))
     look = {place: [Found(line.encode(), line.split()[-1]) for line in lines] for place, lines in read.rules.items()}
@@ -33,7 +34,7 @@ def faults(one: Expected, look: Look) -> list[str]:
 
 def test_places_and_numbers_are_read_from_the_text_for_both_ip_versions() -> None:
     for version in VERSIONS:
-        text = ruleset.iptables_text(Rules(services={}, clients={}), version, SetMembers())
+        text = ruleset.iptables_text(Rules(services={}, clients={}, via=frozenset({Via.ICMP})), version, SetMembers())
         one = expected.read(text)
         assert (one.first[INPUT], one.last[INPUT]) == ([IN], [ECHO])
         assert (one.first["mangle", "OUTPUT"], one.first["raw", "PREROUTING"]) == ([OUT], [RAW])

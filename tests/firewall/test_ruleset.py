@@ -106,7 +106,8 @@ def test_nothing_bypasses_the_queue_and_nothing_is_accepted(members: Members, re
 def test_a_service_is_passed_by_its_mark_then_by_its_set_then_queued(version: int) -> None:
     assert "-p tcp -m tcp --dport 22 -g GKEEPER-IN-ssh" in chain(names.IN, version)
     assert chain("GKEEPER-IN-ssh", version) == [
-        "-p tcp -m tcp ! --syn -m conntrack --ctstate ESTABLISHED -m connmark --mark 0x40/0x40 -j RETURN",
+        "-p tcp -m tcp ! --syn -m connmark --mark 0x40/0x40 -j RETURN",
+        "-i lo -j RETURN",
         f"-m set --match-set gatekeeper-{version}-ssh src -g GKEEPER-PASS",
         NEW,
     ]
@@ -143,30 +144,60 @@ def test_replacing_members_touches_only_their_chains() -> None:
     assert text.endswith("COMMIT\n")
 
 
-def test_established_never_passes_without_the_mark_nor_where_it_is_cut() -> None:
-    for service in RULES.services.values():
-        for line in chain(names.in_chain(service.name)):
-            if "ESTABLISHED" in line:
-                assert "--mark 0x40/0x40" in line
-                assert line.startswith("-p tcp "), "udp is always cut"
-                assert service.name in {"ssh", "dns"}
+@pytest.mark.parametrize("rules", [RULES, LISTED, PLACES], ids=["rules", "listed", "places"])
+def test_nothing_passes_by_its_flow_without_the_mark_nor_as_a_syn_nor_where_it_is_cut(rules: Rules) -> None:
+    """What connection tracking says of a flow proves nothing."""
+    for service in rules.services.values():
+        for line in chain(names.in_chain(service.name), rules=rules):
+            if line.endswith("-j RETURN") and line != "-i lo -j RETURN":
+                assert "-m connmark --mark 0x40/0x40 " in line
+                assert line.startswith("-p tcp -m tcp ! --syn "), "udp is always cut"
+                assert service.established is Established.KEEP
+    assert "ESTABLISHED" not in ruleset.iptables_text(rules, 4, SETS)
 
 
-def test_loopback_comes_first_then_knocks_then_services() -> None:
-    arriving = chain(names.IN, rules=replace(RULES, clients=TAGGED))
-    assert arriving[0] == "-i lo -j RETURN"
-    assert arriving[1] == f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}"
-    assert chain(names.OUT)[0] == "-o lo -j RETURN"
+def test_tcp_ports_are_looked_for_first_then_come_loopback_and_knocks_then_other_services() -> None:
+    """No knock is a TCP packet to one, and most packets are."""
+    leading = [f"-p tcp -m tcp --dport {port} -g GKEEPER-IN-{name}" for name, port in (("ssh", 22), ("web", 443))]
+    assert chain(names.IN, rules=replace(RULES, clients=TAGGED)) == [
+        *leading,
+        "-p tcp -m tcp --dport 53 -g GKEEPER-IN-dns",
+        "-i lo -j RETURN",
+        f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}",
+        "-p udp -m udp --dport 4000 -j DROP",
+        "-p udp -m udp --dport 51820 -g GKEEPER-IN-vpn",
+        "-p udp -m udp --dport 53 -g GKEEPER-IN-dns",
+    ]
+    leaving = chain(names.OUT)
+    assert leaving[2:4] == ["-p tcp -m tcp --sport 53 -g GKEEPER-OUT-dns", "-o lo -j RETURN"]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("refuse", list(Refuse))
+def test_nothing_is_asked_of_loopback_that_could_take_a_packet_away(mode: Mode, refuse: Refuse) -> None:
+    """Behind the mark, which only lets go on, where nothing else came before; and first of all where it did."""
+    plain, listed = (replace(rules, mode=mode, refuse=refuse, via=frozenset(Via)) for rules in (RULES, LISTED))
+    for rules, name, at in ((plain, "ssh", 1), (plain, "web", 0), (listed, "ssh", 0 if mode is Mode.GUARD else 1)):
+        assert chain(names.in_chain(name), rules=rules)[at] == "-i lo -j RETURN"
+    if mode is Mode.OBSERVE:
+        return
+    aloud = refuse is Refuse.RESET
+    for rules, name, at in ((plain, "ssh", 0 if aloud else 1), (plain, "web", 0), (listed, "ssh", 0)):
+        assert chain(names.out_chain(name), rules=rules)[at] == "-o lo -j RETURN"
+    for side in (names.in_chain, names.out_chain):
+        assert not any("lo -j" in line for line in chain(side("vpn"), rules=plain)), "it comes behind loopback"
 
 
 def test_a_protected_port_sends_to_granted_sources_and_marked_flows_only() -> None:
-    assert chain(names.OUT)[1] == "-p tcp -m tcp --sport 22 -g GKEEPER-OUT-ssh"
+    assert chain(names.OUT)[0] == "-p tcp -m tcp --sport 22 -g GKEEPER-OUT-ssh"
     assert chain("GKEEPER-OUT-ssh") == [
         "-p tcp -m connmark --mark 0x40/0x40 -j RETURN",
+        "-o lo -j RETURN",
         "-m set --match-set gatekeeper-4-ssh dst -j RETURN",
         "-j DROP",
     ]
     assert chain("GKEEPER-OUT-web") == [
+        "-o lo -j RETURN",
         "-m set --match-set gatekeeper-4-web dst -j RETURN",
         "-p tcp -m tcp --tcp-flags RST RST -m connmark --mark 0x40/0x40 -j RETURN",
         "-j DROP",
@@ -193,12 +224,12 @@ def test_a_service_of_ipv4_addresses_is_not_guarded_over_ipv6() -> None:
 
 
 def test_never_goes_before_everything_and_always_needs_no_knock() -> None:
-    assert chain("GKEEPER-IN-ssh", rules=LISTED)[0] == "-m set --match-set gatekeeper-n4-ssh src -j DROP"
+    assert chain("GKEEPER-IN-ssh", rules=LISTED)[1] == "-m set --match-set gatekeeper-n4-ssh src -j DROP"
     assert "-m set --match-set gatekeeper-a4-ssh src -g GKEEPER-PASS" in chain("GKEEPER-IN-ssh", rules=LISTED)
-    assert chain("GKEEPER-OUT-ssh", rules=LISTED)[0] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
+    assert chain("GKEEPER-OUT-ssh", rules=LISTED)[1] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
     assert "-m set --match-set gatekeeper-a4-ssh dst -j RETURN" in chain("GKEEPER-OUT-ssh", rules=LISTED)
     by_rules = chain("GKEEPER-IN-ssh", rules=LISTED, members=BY_RULES)
-    assert by_rules[:2] == ["-s 203.0.113.0/24 -j DROP", "-s 198.51.100.7/32 -j DROP"]
+    assert by_rules[1:3] == ["-s 203.0.113.0/24 -j DROP", "-s 198.51.100.7/32 -j DROP"]
     assert "-s 10.0.0.0/8 -g GKEEPER-PASS" in by_rules
 
 
@@ -215,10 +246,10 @@ def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
 def test_where_refusals_are_told_never_is_told_too_and_our_resets_may_leave() -> None:
     """The packet goes to the queue, which drops it all the same."""
     aloud = replace(LISTED, refuse=Refuse.RESET)
-    assert chain("GKEEPER-IN-ssh", rules=aloud)[0] == f"-m set --match-set gatekeeper-n4-ssh src {NEW}"
+    assert chain("GKEEPER-IN-ssh", rules=aloud)[1] == f"-m set --match-set gatekeeper-n4-ssh src {NEW}"
     leaving = chain("GKEEPER-OUT-ssh", rules=aloud)
-    assert leaving[0] == "-p tcp -m tcp --tcp-flags RST RST -m mark --mark 0x40/0x40 -g GKEEPER-SENT"
-    assert leaving[1] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
+    assert leaving[1] == "-p tcp -m tcp --tcp-flags RST RST -m mark --mark 0x40/0x40 -g GKEEPER-SENT"
+    assert leaving[2] == "-m set --match-set gatekeeper-n4-ssh dst -j DROP"
 
 
 def raw(clients: dict[str, Client], **changes: object) -> list[str]:
@@ -227,16 +258,16 @@ def raw(clients: dict[str, Client], **changes: object) -> list[str]:
 
 
 def test_what_bears_no_tag_ends_before_connection_tracking_unless_some_knock_bears_none() -> None:
-    knock = "! -i lo -p udp -m udp --dport 443 -m addrtype --dst-type LOCAL"
+    knock, quick = "! -i lo -p udp -m udp --dport 443 -m addrtype --dst-type LOCAL", "-p tcp -j RETURN"
     tags, untracked = f"{knock} -j GKEEPER-TAGS", f"{knock} -j CT --notrack"
     ends = f"{knock} -m mark ! --mark 0x40/0x40 -j DROP"
-    assert raw({}) == [ends, untracked], "there is nobody to knock"
-    assert raw(TAGGED) == [tags, ends, untracked]
-    assert raw(PLAIN) == [untracked]
-    assert raw(TAGGED | PLAIN) == [tags, untracked]
-    assert raw(TAGGED, refuse=Refuse.RESET) == [tags, untracked], "a closed port answers whatever is sent to it"
+    assert raw({}) == [quick, ends, untracked], "there is nobody to knock"
+    assert raw(TAGGED) == [quick, tags, ends, untracked]
+    assert raw(PLAIN) == [quick, untracked]
+    assert raw(TAGGED | PLAIN) == [quick, tags, untracked]
+    assert raw(TAGGED, refuse=Refuse.RESET) == [quick, tags, untracked], "a closed port answers whatever is sent to it"
     ping = "! -i lo -p icmp -m icmp --icmp-type 8 -m addrtype --dst-type LOCAL -j GKEEPER-TAGS"
-    assert raw(TAGGED, via=frozenset(Via)) == [tags, ends, untracked, ping]
+    assert raw(TAGGED, via=frozenset(Via)) == [quick, tags, ends, untracked, ping]
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -255,13 +286,13 @@ def test_who_bears_a_tag_is_noted_and_its_datagram_marked(version: int) -> None:
 
 def test_knocks_without_a_tag_are_told_by_their_length_and_bounded_for_each_sender() -> None:
     """From the shortest key to the longest with a service's name behind it, whatever the IP header is like."""
-    by_plain = [line for line in chain(names.IN, rules=replace(RULES, clients=PLAIN)) if "--dport" in line][:2]
+    by_plain = [line for line in chain(names.IN, rules=replace(RULES, clients=PLAIN)) if "--dport 4000" in line]
     knock = "-p udp -m udp --dport 4000"
     assert by_plain == [f"{knock} -m length --length 33:85 {few('knocks')} {OTHERS}", f"{knock} -j DROP"]
-    by_plain = chain(names.IN, 6, rules=replace(RULES, clients=PLAIN))
-    assert by_plain[1] == f"{knock} -m length --length 53:129 {few('knocks', 6)} {OTHERS}"
+    by_plain = [line for line in chain(names.IN, 6, rules=replace(RULES, clients=PLAIN)) if "--dport 4000" in line]
+    assert by_plain[0] == f"{knock} -m length --length 53:129 {few('knocks', 6)} {OTHERS}"
     aloud = chain(names.IN, rules=replace(RULES, clients=TAGGED, refuse=Refuse.RESET))
-    assert aloud[2] == f"{knock} {few('knocks')} {OTHERS}"
+    assert aloud[5] == f"{knock} {few('knocks')} {OTHERS}"
 
 
 def test_tags_that_are_there_stay_until_others_are_known_and_nothing_else_does() -> None:
@@ -308,7 +339,7 @@ def test_no_packet_keeps_our_mark_which_others_may_copy_to_its_connection() -> N
 @pytest.mark.parametrize("version", [4, 6])
 def test_only_a_syn_that_bears_data_and_was_not_seen_is_queued_as_a_knock(version: int) -> None:
     by_syn = replace(RULES, via=frozenset({Via.SYN}))
-    first = chain("GKEEPER-IN-ssh", version, rules=by_syn)[0]
+    first = chain("GKEEPER-IN-ssh", version, rules=by_syn)[2]
     assert first.startswith('-p tcp -m tcp --syn -m mark ! --mark 0x40/0x40 -m bpf --bytecode "10,')
     assert first.endswith(f" {few('syn', version)} {IN_ALL} {OTHERS}")
     assert not any("bpf" in line for line in chain("GKEEPER-IN-vpn", version, rules=by_syn))
@@ -423,21 +454,22 @@ def test_our_resets_in_the_name_of_a_host_behind_lose_their_mark() -> None:
     assert reset not in chain(names.OUT, rules=PLACES)
 
 
-ALWAYS_THERE = [("PREROUTING", names.RAW), ("INPUT", names.IN), ("OUTPUT", names.OUT), ("INPUT", names.ECHO)]
+ALWAYS_THERE = [("PREROUTING", names.RAW), ("INPUT", names.IN), ("OUTPUT", names.OUT)]
 
 
 def test_only_the_hooks_that_are_needed_are_there() -> None:
     def there(rules: Rules) -> list[tuple[str, str, bool]]:
         return [(one.hook.base, one.hook.chain, one.is_first) for one in ruleset.jumps(rules)]
 
-    few = [(base, name, name != names.ECHO) for base, name in ALWAYS_THERE]
-    assert there(RULES) == few
+    assert there(RULES) == [(base, name, True) for base, name in ALWAYS_THERE]
+    assert there(replace(RULES, via=frozenset(Via)))[-1] == ("INPUT", names.ECHO, False), "where pings may be knocks"
     text = ruleset.iptables_text(RULES, 4, SETS)
-    assert not any(name in text for name in (names.FWD, names.PRE, names.POST, "FORWARD", "POSTROUTING"))
+    assert not any(name in text for name in (names.FWD, names.PRE, names.POST, names.ECHO, "FORWARD"))
+    places = replace(PLACES, via=frozenset(Via))
     every = [(hook.base, hook.chain, hook.chain != names.ECHO) for hook in names.HOOKS]
-    assert there(PLACES) == every
+    assert there(places) == every
     observed = [(base, name, name in {names.RAW, names.OUT}) for base, name, _ in every if name != names.POST]
-    assert there(replace(PLACES, mode=Mode.OBSERVE)) == observed
+    assert there(replace(places, mode=Mode.OBSERVE)) == observed
 
 
 @pytest.mark.parametrize("mode", list(Mode))
