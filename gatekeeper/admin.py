@@ -63,7 +63,7 @@ def grant(
     seconds = _ttl(service, ttl)
     now = time.time()
     the_grant = Grant(source, service.name, BY_HAND, None if seconds is None else now + seconds)
-    with _enforcer(the_rules, state_dir) as enforcer:
+    with _enforcer(the_rules, state_dir, source) as enforcer:
         (outcome,) = enforcer.carry_out([Admit((the_grant,))], now=now)
         if outcome.error is not None:
             hint = "`gatekeeper run` puts it there when it starts"
@@ -81,7 +81,7 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
     """
     services = None if name is None else (_service(the_rules, name).name,)
     now = time.time()
-    with _enforcer(the_rules, state_dir) as enforcer:
+    with _enforcer(the_rules, state_dir, source) as enforcer:
         effect = Revoke(source, None, services)
         try:
             swept = enforcer.sweep(effect, now=now)
@@ -95,10 +95,10 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
             )
             words = f"{closed}: {error.message}"
             raise StoreError(words, error.hint) from error
-    with contextlib.closing(SqliteStore(state_dir)) as store:
+    with contextlib.closing(SqliteStore(state_dir, is_checked=False)) as store:
         covering = [
             one
-            for one in store.live(now=now)
+            for one in store.touching(source, now=now)
             if (services is None or one.service in services) and lies_in(source, one.source)
         ]
     return outcome, covering
@@ -112,7 +112,7 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
     """
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
-    with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
+    with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
         lowered, stuck = store.lower_floors(the_rules.clients[name].keys, now=time.time())
     if stuck:
         words = (
@@ -151,13 +151,13 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
 
 
 @contextlib.contextmanager
-def _enforcer(the_rules: Rules, state_dir: Path) -> Iterator[Enforcer]:
+def _enforcer(the_rules: Rules, state_dir: Path, source: Source) -> Iterator[Enforcer]:
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir)))
+        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir, is_checked=False)))
         backend = stack.enter_context(contextlib.closing(backends.attach(the_rules)))
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
-        enforcer.load(now=time.time())
+        enforcer.load(source, now=time.time())
         yield enforcer
 
 
@@ -185,7 +185,7 @@ def status(rules_path: Path, state_dir: Path) -> dict[str, object]:
     the_rules, _ = rules_file.load(rules_path)
     now = time.time()
     pid = runner(state_dir)
-    with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
+    with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
         grants, counters = store.live(now=now), store.counts()
     return {
         "running": pid is not None,

@@ -116,6 +116,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.shared",
         "rules.clients",
         "rules.services",
+        "store.journal",
         "store.stamps",
     ),
     6: (
@@ -129,9 +130,18 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.backends",
         "processes.child",
         "rules.schema",
+        "store.schema",
+    ),
+    7: (
+        "commits",
+        "lockout",
+        "rules",
+        "cli.knocking",
+        "confirm.ending",
+        "confirm.guard",
+        "confirm.probation",
         "store.sqlite",
     ),
-    7: ("commits", "lockout", "rules", "cli.knocking", "confirm.ending", "confirm.guard", "confirm.probation"),
     8: ("admin", "dryrun", "flushing", "load", "cli.client", "cli.confirm", "doctor.scene", "processes.plan"),
     9: (
         "installing",
