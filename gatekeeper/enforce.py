@@ -20,7 +20,8 @@ from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.cuts import Cuts
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
-from gatekeeper.mending import Mender
+from gatekeeper.garbage import unsearched
+from gatekeeper.mending import Mender, seconds_left
 from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Mended, Outcome, Reading, Revoke
 from gatekeeper.networks import Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
@@ -76,16 +77,12 @@ class Enforcer:
         Grants that ended meanwhile, and those of clients or services that the rules no longer have,
         are ended (and their connections cut, where the service says so).
         """
-        with self._lock():
+        with self._lock(), unsearched():
             expired = self._store.expire(now=now)
-            live = self._store.live(now=now)
-            kept = [grant for one in live if (grant := self._within_rules(one, now)) is not None]
-            still = {_key(one) for one in kept}
-            orphans = [one for one in live if _key(one) not in still]
+            kept, shortened, orphans = self._sort(self._store.live(now=now), now)
             self._store.forget(orphans)
-            shortened = tuple(set(kept) - set(live))
             if shortened:  # or they would come back when the rules allow it again
-                self._store.commit([Admit(shortened)], now=now)
+                self._store.commit([Admit(tuple(shortened))], now=now)
             self._backend.replace(self._members(kept, now))
             self._undone.clear()
             self.allowlist.replace(kept)
@@ -240,7 +237,8 @@ class Enforcer:
         self._has_missed = self._has_missed or changes is None
         self._floors_moved = self._floors_moved or changes is None or changes.floors
         if self._has_missed or changes is None:
-            before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
+            with unsearched():
+                before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
             self._has_missed = False
             still = {_key(one) for one in after}
             gone = [one for one in before - after if _key(one) not in still]
@@ -306,13 +304,25 @@ class Enforcer:
     # -- restoring
 
     def _members(self, grants: Iterable[Grant], now: float) -> dict[str, dict[Source, int | None]]:
-        by_member: dict[str, dict[Source, list[Grant]]] = {name: {} for name in self._rules.services}
+        by_service: dict[str, list[Grant]] = {name: [] for name in self._rules.services}
         for grant in grants:
-            by_member[grant.service].setdefault(grant.source, []).append(grant)
-        return {
-            name: {source: _time_left(grants, now) for source, grants in sources.items()}
-            for name, sources in by_member.items()
-        }
+            by_service[grant.service].append(grant)
+        return {name: seconds_left(its, now=now) for name, its in by_service.items()}
+
+    def _sort(self, live: Iterable[Grant], now: float) -> tuple[list[Grant], list[Grant], list[Grant]]:
+        """Tell which grants the rules allow; which of them for a shorter time than they had; and which not at all."""
+        kept: list[Grant] = []
+        shortened: list[Grant] = []
+        orphans: list[Grant] = []
+        for one in live:
+            grant = self._within_rules(one, now)
+            if grant is None:
+                orphans.append(one)
+                continue
+            kept.append(grant)
+            if grant is not one:
+                shortened.append(grant)
+        return kept, shortened, orphans
 
     def _within_rules(self, grant: Grant, now: float) -> Grant | None:
         """Return a grant as far as the rules allow it; ``None`` if they do not."""
@@ -328,7 +338,8 @@ class Enforcer:
         if last is None:
             return None
         left = math.inf if grant.expires_at is None else grant.expires_at
-        return replace(grant, expires_at=terms.earlier(left, last))
+        end = terms.earlier(left, last)
+        return grant if end == grant.expires_at else replace(grant, expires_at=end)
 
 
 def _key(grant: Grant) -> tuple[str, Source, str]:

@@ -35,6 +35,17 @@ Family = tuple[str, int]
 """A service and an IP version."""
 
 
+def seconds_left(grants: Iterable[Grant], *, now: float) -> dict[Source, int | None]:
+    """Tell until the last of its grants ends how many seconds each source has, rounded up; ``None``: until closed."""
+    ends: dict[Source, float] = {}
+    for grant in grants:
+        end = math.inf if grant.expires_at is None else grant.expires_at
+        before = ends.setdefault(grant.source, end)
+        if before < end:
+            ends[grant.source] = end
+    return {source: None if end == math.inf else math.ceil(end - now) for source, end in ends.items()}
+
+
 class Mender:
     """Mends one backend. One thread at a time."""
 
@@ -114,12 +125,12 @@ class Mender:
         return Mended(put=done[0], removed=done[1], error=error)
 
     def _granted(self, service: str, versions: Collection[int], now: float) -> dict[Source, int | None]:
-        ends: dict[Source, float] = {}
-        for grant in self._allowlist:
-            if grant.service == service and grant.source.version in versions and grant.is_live(now):
-                end = math.inf if grant.expires_at is None else grant.expires_at
-                ends[grant.source] = max(end, ends.get(grant.source, 0.0))
-        return {source: None if end == math.inf else math.ceil(end - now) for source, end in ends.items()}
+        its = (
+            grant
+            for grant in self._allowlist
+            if grant.service == service and grant.source.version in versions and grant.is_live(now)
+        )
+        return seconds_left(its, now=now)
 
     def _all_granted(self, now: float) -> dict[str, dict[Source, int | None]]:
         return {service: self._granted(service, VERSIONS, now) for service in self._rules.services}

@@ -15,6 +15,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "duration",
         "echo",
         "errors",
+        "garbage",
         "holds",
         "logs",
         "networks",

@@ -27,7 +27,7 @@ MAX_GRANTS = 4096
 """Live grants that one client may have for a service: so that none fills the kernel's set, which all share."""
 _KEPT_FOR = 30 * 86_400.0
 """Seconds for which it is remembered whose connections may have been kept."""
-_COLUMNS = "source, service, client, expires_at"
+_COLUMNS = "first, last, service, client, expires_at"
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 
 
@@ -302,9 +302,9 @@ def _range(source: Source) -> tuple[int, bytes, bytes]:
     return source.version, source.network_address.packed, source.broadcast_address.packed
 
 
-def _grant(row: tuple[str, str, str, float | None]) -> Grant:
-    source, service, client, expires_at = row
-    return Grant(ip_network(source), service, client, expires_at)
+def _grant(row: tuple[bytes, bytes, str, str, float | None]) -> Grant:
+    first, last, service, client, expires_at = row
+    return Grant(journal.network(first, last), service, client, expires_at)
 
 
 def _hint(error: Exception) -> str | None:
