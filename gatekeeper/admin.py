@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from gatekeeper import duration, serverkeys
 from gatekeeper import rules as rules_file
@@ -180,33 +181,54 @@ def _ttl(service: Service, text: str | None) -> int | None:
     return seconds
 
 
-def status(rules_path: Path, state_dir: Path) -> dict[str, object]:
-    """Gather what there is to see: services, live grants, counters, whether ``run`` is up, the kernel's sets."""
+class Seen:
+    """What there is to see. Grants are read when they are asked for: there may be very many."""
+
+    def __init__(self, the_rules: Rules, store: SqliteStore, pid: int | None) -> None:
+        self._store = store
+        self._now = time.time()
+        self.live = store.number(now=self._now)
+        """How many grants there are."""
+        self.overview: dict[str, Any] = {
+            "running": pid is not None,
+            "pid": pid,
+            "services": [
+                {
+                    "name": service.name,
+                    "port": show_ports(service),
+                    "ttl": duration.show(service.ttl),
+                    "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
+                    "established": service.established.value,
+                }
+                for service in the_rules.services.values()
+            ],
+            "counters": store.counts(),
+            "kernel": _kernel(the_rules),
+            "live": self.live,
+        }
+        """All but the grants."""
+
+    def grants(self, source: Source | None = None) -> Iterator[dict[str, Any]]:
+        """Describe the live grants, or those that share an address with a source."""
+        if source is None:
+            return (_shown(one, self._now) for one in self._store.each(now=self._now))
+        return (_shown(one, self._now) for one in sorted(self._store.touching(source, now=self._now), key=_by_service))
+
+    def ending_next(self, number: int) -> list[dict[str, Any]]:
+        """Describe those whose time is up first."""
+        return [_shown(one, self._now) for one in self._store.ending_next(now=self._now, limit=number)]
+
+
+@contextlib.contextmanager
+def looking(rules_path: Path, state_dir: Path) -> Iterator[Seen]:
+    """See services, live grants, counters, whether ``run`` is up, and the kernel's sets."""
     the_rules, _ = rules_file.load(rules_path)
-    now = time.time()
     pid = runner(state_dir)
     with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
-        grants, counters = store.live(now=now), store.counts()
-    return {
-        "running": pid is not None,
-        "pid": pid,
-        "services": [
-            {
-                "name": service.name,
-                "port": show_ports(service),
-                "ttl": duration.show(service.ttl),
-                "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
-                "established": service.established.value,
-            }
-            for service in the_rules.services.values()
-        ],
-        "grants": [_shown(one, now) for one in sorted(grants, key=_by_service)],
-        "counters": counters,
-        "kernel": _kernel(the_rules),
-    }
+        yield Seen(the_rules, store, pid)
 
 
-def _shown(one: Grant, now: float) -> dict[str, object]:
+def _shown(one: Grant, now: float) -> dict[str, Any]:
     left = None if one.expires_at is None else max(0, round(one.expires_at - now))
     end = None if one.expires_at is None else datetime.fromtimestamp(one.expires_at, UTC).isoformat(timespec="seconds")
     return {

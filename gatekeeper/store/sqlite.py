@@ -214,6 +214,26 @@ class SqliteStore:
             rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE}", {"now": now})
             return [_grant(row) for row in rows]
 
+    def each(self, *, now: float) -> Iterator[Grant]:
+        """Yield what ``live`` returns, one by one, by service and address."""
+        order = "ORDER BY service, version, first, last, client"
+        with self._errors():
+            yield from map(
+                _grant, self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE} {order}", {"now": now})
+            )
+
+    def number(self, *, now: float) -> int:
+        """Count what ``live`` returns."""
+        with self._errors():
+            every, ended = "SELECT count(*) FROM grants", "SELECT count(*) FROM grants WHERE expires_at <= ?"
+            return int(self._db.execute(f"SELECT ({every}) - ({ended})", (now,)).fetchone()[0])
+
+    def ending_next(self, *, now: float, limit: int) -> list[Grant]:
+        """The live grants whose time is up first."""
+        where = "WHERE expires_at > ? ORDER BY expires_at LIMIT ?"
+        with self._errors():
+            return [_grant(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM grants {where}", (now, limit))]
+
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""
         version, first, last = _range(source)
