@@ -20,6 +20,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "logs",
         "networks",
         "notify",
+        "progress",
         "schedule",
         "units",
         "cli.options",
@@ -300,6 +301,7 @@ def test_heavy_libraries_are_imported_in_one_room_each() -> None:
         "netfilterqueue": {"worker", "processes.packets"},
         "yaml": {"rules.document", "rules.values", "rules.schema", "rules.services", "rules.clients"},
         "segno": {"cli.server"},
+        "rich": {"progress"},
     }
     for library, expected in homes.items():
         found = {

@@ -220,12 +220,16 @@ BAD = [
     ("services: {ssh: {port: ٣}}", "1:24", "is not a port", "write tcp/22"),
     ("services: {ssh: {port: tcp/22, ttl: 9999999999s}}", "1:37", "longer than ten years", None),
     ("a: !include x", "1:4", 'the tag "!include" is not allowed', None),
-    ("[" * 5000, "1:17", "nested more than 16 levels deep", None),
+    ("[" * 900, "1:17", "nested more than 16 levels deep", None),
     ("{a: " * 5000, "1:65", "nested more than 16 levels deep", None),
     (b"services: \xff", "1:11", "is not UTF-8", "save the file"),
     (b"services: {\x00}", "1:12", "not YAML", None),
     ("# é\nservices: é".encode() + b"\xff", "2:12", "is not UTF-8", None),
 ]
+
+
+def test_nesting_that_libyaml_itself_refuses_is_a_problem_like_any_other() -> None:
+    assert [one.line for one in problems("[" * 100_000)] == [1]
 
 
 @pytest.mark.parametrize(("text", "place", "message", "hint"), BAD, ids=[f"{i}-{row[2]}" for i, row in enumerate(BAD)])
@@ -435,3 +439,21 @@ def test_the_line_of_a_join_goes_below_the_example_for_ssh() -> None:
     found, warnings = rules.parse(text.encode(), file="x", read_key=lambda _: b"")
     assert list(found.clients) == ["laptop"]
     assert warnings == []
+
+
+def test_nulls_are_nothing_where_they_are_not_quoted() -> None:
+    for nothing in ("", "~", "null", "Null", "NULL"):
+        assert "must be a word, not nothing" in problems(f"services: {{ssh: {{port: {nothing} }}}}")[0].message
+    for word in ("'null'", '"~"', "nULL", "!!str null"):
+        assert "is not a port" in problems(f"services: {{ssh: {{port: {word} }}}}")[0].message
+
+
+def test_it_tells_how_much_of_a_long_file_is_read() -> None:
+    told: list[float] = []
+    clients = "".join(f"  c{n}: {{open: a-key-that-is-{n}-long, services: [ssh]}}\n" for n in range(1000))
+    text = f"services: {{ssh: {{port: tcp/22}}}}\nclients:\n{clients}".encode()
+    rules.parse(text, file="rules.yaml", read_key=lambda _: b"", tell=told.append)
+    assert told == sorted(told)
+    assert len(told) > 20
+    assert 0 <= told[0] < 0.1
+    assert 0.9 < told[-1] <= 1
