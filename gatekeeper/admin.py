@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from gatekeeper import duration, serverkeys
 from gatekeeper import rules as rules_file
@@ -63,7 +64,7 @@ def grant(
     seconds = _ttl(service, ttl)
     now = time.time()
     the_grant = Grant(source, service.name, BY_HAND, None if seconds is None else now + seconds)
-    with _enforcer(the_rules, state_dir) as enforcer:
+    with _enforcer(the_rules, state_dir, source) as enforcer:
         (outcome,) = enforcer.carry_out([Admit((the_grant,))], now=now)
         if outcome.error is not None:
             hint = "`gatekeeper run` puts it there when it starts"
@@ -81,7 +82,7 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
     """
     services = None if name is None else (_service(the_rules, name).name,)
     now = time.time()
-    with _enforcer(the_rules, state_dir) as enforcer:
+    with _enforcer(the_rules, state_dir, source) as enforcer:
         effect = Revoke(source, None, services)
         try:
             swept = enforcer.sweep(effect, now=now)
@@ -95,10 +96,10 @@ def revoke(the_rules: Rules, state_dir: Path, source: Source, name: str | None) 
             )
             words = f"{closed}: {error.message}"
             raise StoreError(words, error.hint) from error
-    with contextlib.closing(SqliteStore(state_dir)) as store:
+    with contextlib.closing(SqliteStore(state_dir, is_checked=False)) as store:
         covering = [
             one
-            for one in store.live(now=now)
+            for one in store.touching(source, now=now)
             if (services is None or one.service in services) and lies_in(source, one.source)
         ]
     return outcome, covering
@@ -112,7 +113,7 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
     """
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
-    with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
+    with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
         lowered, stuck = store.lower_floors(the_rules.clients[name].keys, now=time.time())
     if stuck:
         words = (
@@ -151,13 +152,13 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
 
 
 @contextlib.contextmanager
-def _enforcer(the_rules: Rules, state_dir: Path) -> Iterator[Enforcer]:
+def _enforcer(the_rules: Rules, state_dir: Path, source: Source) -> Iterator[Enforcer]:
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir)))
+        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir, is_checked=False)))
         backend = stack.enter_context(contextlib.closing(backends.attach(the_rules)))
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
-        enforcer.load(now=time.time())
+        enforcer.load(source, now=time.time())
         yield enforcer
 
 
@@ -180,31 +181,52 @@ def _ttl(service: Service, text: str | None) -> int | None:
     return seconds
 
 
-def status(rules_path: Path, state_dir: Path) -> dict[str, object]:
-    """Gather what there is to see: services, live grants, counters, whether ``run`` is up, the kernel's sets."""
+class Seen:
+    """What there is to see. Grants are read when they are asked for: there may be very many."""
+
+    def __init__(self, the_rules: Rules, store: SqliteStore, pid: int | None) -> None:
+        self._store = store
+        self._now = time.time()
+        self.live = store.number(now=self._now)
+        """How many grants there are."""
+        self.overview: dict[str, Any] = {
+            "running": pid is not None,
+            "pid": pid,
+            "services": [
+                {
+                    "name": service.name,
+                    "port": show_ports(service),
+                    "ttl": duration.show(service.ttl),
+                    "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
+                    "established": service.established.value,
+                }
+                for service in the_rules.services.values()
+            ],
+            "counters": store.counts(),
+            "queues": _queues(the_rules) if pid is not None else [],
+            "kernel": _kernel(the_rules),
+            "live": self.live,
+        }
+        """All but the grants."""
+
+    def grants(self, source: Source | None = None) -> Iterator[dict[str, Any]]:
+        """Describe the live grants, or those that share an address with a source."""
+        if source is None:
+            return (_shown(one, self._now) for one in self._store.each(now=self._now))
+        return (_shown(one, self._now) for one in sorted(self._store.touching(source, now=self._now), key=_by_service))
+
+    def ending_next(self, number: int) -> list[dict[str, Any]]:
+        """Describe those whose time is up first."""
+        return [_shown(one, self._now) for one in self._store.ending_next(now=self._now, limit=number)]
+
+
+@contextlib.contextmanager
+def looking(rules_path: Path, state_dir: Path) -> Iterator[Seen]:
+    """See services, live grants, counters, whether ``run`` is up, and the kernel's sets."""
     the_rules, _ = rules_file.load(rules_path)
-    now = time.time()
     pid = runner(state_dir)
-    with contextlib.closing(SqliteStore(state_dir, create=False)) as store:
-        grants, counters = store.live(now=now), store.counts()
-    return {
-        "running": pid is not None,
-        "pid": pid,
-        "services": [
-            {
-                "name": service.name,
-                "port": show_ports(service),
-                "ttl": duration.show(service.ttl),
-                "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
-                "established": service.established.value,
-            }
-            for service in the_rules.services.values()
-        ],
-        "grants": [_shown(one, now) for one in sorted(grants, key=_by_service)],
-        "counters": counters,
-        "queues": _queues(the_rules) if pid is not None else [],
-        "kernel": _kernel(the_rules),
-    }
+    with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
+        yield Seen(the_rules, store, pid)
 
 
 def _queues(the_rules: Rules) -> list[dict[str, object]]:
@@ -224,7 +246,7 @@ def _queues(the_rules: Rules) -> list[dict[str, object]]:
     ]
 
 
-def _shown(one: Grant, now: float) -> dict[str, object]:
+def _shown(one: Grant, now: float) -> dict[str, Any]:
     left = None if one.expires_at is None else max(0, round(one.expires_at - now))
     end = None if one.expires_at is None else datetime.fromtimestamp(one.expires_at, UTC).isoformat(timespec="seconds")
     return {
@@ -246,6 +268,7 @@ def _kernel(the_rules: Rules) -> dict[str, object]:
         loaded = apply.loaded()
         with contextlib.closing(backends.attach(the_rules)) as backend:
             members = {service: backend.count(service) for service in the_rules.services}
+        dropped = {} if loaded is None else apply.dropped(loaded.variant)
     except FirewallError as error:
         return {"error": error.message}
     return {
@@ -253,4 +276,5 @@ def _kernel(the_rules: Rules) -> dict[str, object]:
         "observes": loaded is not None and loaded.observes,
         "backend": backend.name,
         "members": members,
+        "dropped": dropped,
     }

@@ -36,11 +36,19 @@ class Allowlist:
     def __iter__(self) -> Iterator[Grant]:
         return iter(self._grants.values())
 
+    def get(self, service: str, source: Source, client: str) -> Grant | None:
+        """The grant of this client for this service and source, if there is one."""
+        return self._grants.get((service, source, client))
+
     def within(self, effect: Revoke) -> list[Grant]:
-        """The grants that a revoke is for."""
+        """The grants that a revoke is for. One address is looked up; of a network, all grants are asked."""
+        grants: Iterable[Grant] = self._grants.values()
+        if effect.source.prefixlen == effect.source.max_prefixlen:
+            services = [name for name, _ in self._lengths] if effect.services is None else effect.services
+            grants = [grant for name in dict.fromkeys(services) for grant in self._of(name, effect.source)]
         return [
             grant
-            for grant in self._grants.values()
+            for grant in grants
             if (effect.client is None or grant.client == effect.client)
             and (effect.services is None or grant.service in effect.services)
             and lies_in(grant.source, effect.source)
@@ -48,11 +56,11 @@ class Allowlist:
 
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""
-        return [
-            grant
-            for grant in self._grants.values()
-            if (grant.service, grant.source) == (service, source) and grant.is_live(now)
-        ]
+        return [grant for grant in self._of(service, source) if grant.is_live(now)]
+
+    def _of(self, service: str, source: Source) -> list[Grant]:
+        clients = self._deadlines.get(_network_key(service, source), ())
+        return [self._grants[service, source, client] for client in clients]
 
     def admit(self, grant: Grant) -> None:
         """Put a grant in place; one of the same client for the same source and service gives way."""
@@ -60,7 +68,7 @@ class Allowlist:
         self._grants[key] = grant
         deadline = inf if grant.expires_at is None else grant.expires_at
         family = (grant.service, grant.source.version)
-        clients = self._deadlines.setdefault(_network_key(grant), {})
+        clients = self._deadlines.setdefault(_network_key(grant.service, grant.source), {})
         self._sizes[family] += not clients
         clients[grant.client] = deadline
         lengths = self._lengths.get(family, ())
@@ -74,12 +82,17 @@ class Allowlist:
         """Take out the grant of this client for this source and service, if there is one."""
         if self._grants.pop(_key(grant), None) is None:
             return
-        network = _network_key(grant)
+        network = _network_key(grant.service, grant.source)
         clients = self._deadlines[network]
         del clients[grant.client]
         if not clients:
             del self._deadlines[network]
             self._sizes[grant.service, grant.source.version] -= 1
+
+    def end_due(self, now: float) -> None:
+        """Take out the grants whose time is up."""
+        while (expiry := self.next_expiry()) is not None and expiry <= now:
+            self.end(self._grants[self._expiries[0][2]])
 
     def replace(self, grants: Iterable[Grant]) -> None:
         """Hold these grants and no others."""
@@ -122,6 +135,5 @@ def _key(grant: Grant) -> _Key:
     return (grant.service, grant.source, grant.client)
 
 
-def _network_key(grant: Grant) -> tuple[str, int, int, int]:
-    source = grant.source
-    return (grant.service, source.version, int(source.network_address), source.prefixlen)
+def _network_key(service: str, source: Source) -> tuple[str, int, int, int]:
+    return (service, source.version, int(source.network_address), source.prefixlen)

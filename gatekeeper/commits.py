@@ -24,8 +24,6 @@ _AT_ONCE = 256
 """Knocks in one transaction."""
 _TICK = 1.0
 """Seconds between looks at the store for changes by others, and at the counters."""
-_REBUILD = 86_400.0
-"""Seconds after which the kernel's sets are rebuilt: their longest timeout is 24 days (ruleset.MAX_TIMEOUT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Commits:
         self._observer = observer
         self._clock = clock
         self._pressure = Pressure()
-        self._looked = self._rebuilt = time.monotonic()
+        self._looked = time.monotonic()
         self._expire_after = 0.0
         self._must_refill = False
         self.on_clock_step: Callable[[], None] = lambda: None
@@ -137,9 +135,9 @@ class Commits:
             elsewhere = self._enforcer.catch_up(now=now)
             self._observer.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
             self._observer.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
-            if self._must_refill or self._looked - self._rebuilt > _REBUILD:
+            if self._must_refill:
                 self._enforcer.restore(now=now)
-                self._must_refill, self._rebuilt = False, self._looked
+                self._must_refill = False
             self._observer.mended(self._enforcer.mend(now=now))
             self._keep_counts()
         except GatekeeperError as error:

@@ -20,14 +20,17 @@ from gatekeeper import terms
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.cuts import Cuts
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
-from gatekeeper.mending import Mender
+from gatekeeper.garbage import unsearched
+from gatekeeper.mending import Mender, seconds_left
 from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Mended, Outcome, Reading, Revoke
 from gatekeeper.networks import Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.settings import Rules
 
-_EXPIRE_AT_ONCE = 100
+_EXPIRE_AT_ONCE = {True: 32, False: 100}
+"""Grants that are ended in one go, while knocks wait: few where the kernel has ended them already, by its own clock;
+where it keeps no time, each go costs processes."""
 
 Lock = Callable[[], AbstractContextManager[None]]
 
@@ -58,6 +61,10 @@ class Enforcer:
         self._backend = backend
         self._lock = lock
         self._is_behind = False
+        self._has_missed = self._floors_moved = False
+        """Whether all grants must be compared; and whether the floors must be read again."""
+        self._focus: Source | None = None
+        """Where a command by hand is at work: of others it knows no grants."""
         self._unsaved: list[Revoke] = []
         self._undone: dict[Member, str] = {}
         """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
@@ -72,16 +79,12 @@ class Enforcer:
         Grants that ended meanwhile, and those of clients or services that the rules no longer have,
         are ended (and their connections cut, where the service says so).
         """
-        with self._lock():
+        with self._lock(), unsearched():
             expired = self._store.expire(now=now)
-            live = self._store.live(now=now)
-            kept = [grant for one in live if (grant := self._within_rules(one, now)) is not None]
-            still = {(one.service, one.source, one.client) for one in kept}
-            orphans = [one for one in live if (one.service, one.source, one.client) not in still]
+            kept, shortened, orphans = self._sort(self._store.live(now=now), now)
             self._store.forget(orphans)
-            shortened = tuple(set(kept) - set(live))
             if shortened:  # or they would come back when the rules allow it again
-                self._store.commit([Admit(shortened)], now=now)
+                self._store.commit([Admit(tuple(shortened))], now=now)
             self._backend.replace(self._members(kept, now))
             self._undone.clear()
             self.allowlist.replace(kept)
@@ -97,9 +100,11 @@ class Enforcer:
             self._store.rebase(reading)
         return self.restore(now=now)
 
-    def load(self, *, now: float) -> None:
-        """Learn the live grants from the store, without telling the kernel anything."""
-        self.allowlist.replace(self._store.live(now=now))
+    def load(self, source: Source, *, now: float) -> None:
+        """Learn the live grants that touch a source, and no others: all that a command by hand needs to know."""
+        self._focus = source
+        sources = [source, *(cut.source for cut in self._store.owed_cuts())]  # those are cut too
+        self.allowlist.replace({grant for one in sources for grant in self._store.touching(one, now=now)})
 
     def carry_out(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
         """Commit effects in one transaction, then project them; an outcome's error is the kernel's refusal.
@@ -153,10 +158,9 @@ class Enforcer:
 
     def _expire(self, now: float) -> Outcome:
         with self._lock():
-            outcome = Outcome(ended=tuple(self._store.expire(now=now, limit=_EXPIRE_AT_ONCE)))
+            outcome = Outcome(ended=tuple(self._store.expire(now=now, limit=_EXPIRE_AT_ONCE[self._backend.keeps_time])))
             if not outcome.ended:  # whatever has expired here is not in the store any more
-                for grant in [one for one in self.allowlist if not one.is_live(now)]:
-                    self.allowlist.end(grant)
+                self.allowlist.end_due(now)
             self._mender.note_ended(outcome.ended, now)
             errors = self._project(outcome, now)
             cut = self._cuts.attempt(outcome.ended, now, errors, by_time=True)
@@ -178,12 +182,16 @@ class Enforcer:
                     (name, source)
                     for name in self._rules.services
                     if effect.services is None or name in effect.services
-                    for source in self._backend.members(name)
+                    for source in self._who_may_be_in(name, effect.source)
                     if lies_in(source, effect.source) and not self._store.matching(name, source, now=now)
                 ]
             except FirewallError as error:  # what was granted can be taken back all the same
                 return error.message
             return "; ".join(dict.fromkeys(self._backend.change({}, strays).values())) or None
+
+    def _who_may_be_in(self, service: str, source: Source) -> Sequence[Source]:
+        """Return what can lie in a source: of one address that is known without a look, however many there are."""
+        return [source] if source.prefixlen == source.max_prefixlen else self._backend.members(service)
 
     def catch_up(self, *, now: float) -> Outcome:
         """Carry out what another process did to the store, and tell the store what it could not take before.
@@ -199,26 +207,48 @@ class Enforcer:
         """Make the kernel let in whom the live grants say, if somebody else has changed that."""
         suspects = self._mender.suspects(now=now)
         networks = self._mender.mend_networks()
-        if not suspects:
+        if not suspects and not self._mender.must_renew(now=now):
             return networks
         with self._lock():  # nobody else is between store and kernel now
             self._is_behind = self._store.changed_by_others() or self._is_behind
             if self._is_behind:  # another process has changed both
                 return networks
-            mended = self._mender.mend(self._mender.suspects(now=now), now=now)
+            self._mender.renew(now=now)
+            mended = self._mender.mend(self._mender.suspects(now=now), now=now) if suspects else Mended()
         return replace(mended, networks=networks.networks, error=mended.error or networks.error)
 
     def _catch_up(self, now: float) -> Outcome:
         self._is_behind = self._store.changed_by_others() or self._is_behind
         if self._unsaved or not self._is_behind:  # with closes unsaved, the store would open what is closed
             return self._try_again(now) if self._undone else Outcome()
-        before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
-        self.replays.replace(self._store.born, self._store.floors())
+        if self._focus is not None:
+            self.load(self._focus, now=now)
+            self._is_behind = False
+            return Outcome()
+        found = self._learn_changes(now)
+        if self._floors_moved:
+            self._has_missed = True  # should this fail: what was found is not carried out yet
+            self.replays.replace(self._store.born, self._store.floors())
+            self._has_missed = self._floors_moved = False
         self._is_behind = False
-        still = {(one.service, one.source, one.client) for one in after}
-        gone = [one for one in before - after if (one.service, one.source, one.client) not in still]
-        (outcome,) = self._finish([Outcome(admitted=tuple(after - before), ended=tuple(gone))], now)
+        (outcome,) = self._finish([found], now)
         return outcome
+
+    def _learn_changes(self, now: float) -> Outcome:
+        """Find what others have changed: by the store's journal, or, if we missed some of that, by comparing all."""
+        changes = self._store.changes(now=now)
+        self._has_missed = self._has_missed or changes is None
+        self._floors_moved = self._floors_moved or changes is None or changes.floors
+        if self._has_missed or changes is None:
+            with unsearched():
+                before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
+            self._has_missed = False
+            still = {_key(one) for one in after}
+            gone = [one for one in before - after if _key(one) not in still]
+            return Outcome(admitted=tuple(after - before), ended=tuple(gone))
+        ended = [one for key in changes.gone if (one := self.allowlist.get(*key)) is not None and one.is_live(now)]
+        admitted = [one for one in changes.live if self.allowlist.get(*_key(one)) != one]
+        return Outcome(admitted=tuple(admitted), ended=tuple(ended))
 
     def _try_again(self, now: float) -> Outcome:
         """Tell the kernel once more what it refused; it was said when it refused it first."""
@@ -277,13 +307,25 @@ class Enforcer:
     # -- restoring
 
     def _members(self, grants: Iterable[Grant], now: float) -> dict[str, dict[Source, int | None]]:
-        by_member: dict[str, dict[Source, list[Grant]]] = {name: {} for name in self._rules.services}
+        by_service: dict[str, list[Grant]] = {name: [] for name in self._rules.services}
         for grant in grants:
-            by_member[grant.service].setdefault(grant.source, []).append(grant)
-        return {
-            name: {source: _time_left(grants, now) for source, grants in sources.items()}
-            for name, sources in by_member.items()
-        }
+            by_service[grant.service].append(grant)
+        return {name: seconds_left(its, now=now) for name, its in by_service.items()}
+
+    def _sort(self, live: Iterable[Grant], now: float) -> tuple[list[Grant], list[Grant], list[Grant]]:
+        """Tell which grants the rules allow; which of them for a shorter time than they had; and which not at all."""
+        kept: list[Grant] = []
+        shortened: list[Grant] = []
+        orphans: list[Grant] = []
+        for one in live:
+            grant = self._within_rules(one, now)
+            if grant is None:
+                orphans.append(one)
+                continue
+            kept.append(grant)
+            if grant is not one:
+                shortened.append(grant)
+        return kept, shortened, orphans
 
     def _within_rules(self, grant: Grant, now: float) -> Grant | None:
         """Return a grant as far as the rules allow it; ``None`` if they do not."""
@@ -299,7 +341,12 @@ class Enforcer:
         if last is None:
             return None
         left = math.inf if grant.expires_at is None else grant.expires_at
-        return replace(grant, expires_at=terms.earlier(left, last))
+        end = terms.earlier(left, last)
+        return grant if end == grant.expires_at else replace(grant, expires_at=end)
+
+
+def _key(grant: Grant) -> tuple[str, Source, str]:
+    return grant.service, grant.source, grant.client
 
 
 def _time_left(grants: Iterable[Grant], now: float) -> int | None:

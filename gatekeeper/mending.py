@@ -21,7 +21,9 @@ from gatekeeper.settings import Rules
 
 _SLACK = 2
 """Seconds by which a timeout may differ: the kernel's are whole, and rounded up."""
-_REBUILT = 100_000
+_RENEW_EVERY, _RENEWED_AT_ONCE = 86_400.0, 256
+"""Seconds; and how many members a second."""
+_RENEWED = 100_000
 """Seconds, a little more than a day, for which a timeout that is cut to the kernel's longest may have run."""
 _TRUSTED = 10.0
 """Seconds for which numbers that differ are not looked into again, when the last full comparison found nothing."""
@@ -33,6 +35,17 @@ a hundred thousand takes seconds."""
 
 Family = tuple[str, int]
 """A service and an IP version."""
+
+
+def seconds_left(grants: Iterable[Grant], *, now: float) -> dict[Source, int | None]:
+    """Tell until the last of its grants ends how many seconds each source has, rounded up; ``None``: until closed."""
+    ends: dict[Source, float] = {}
+    for grant in grants:
+        end = math.inf if grant.expires_at is None else grant.expires_at
+        before = ends.setdefault(grant.source, end)
+        if before < end:
+            ends[grant.source] = end
+    return {source: None if end == math.inf else math.ceil(end - now) for source, end in ends.items()}
 
 
 class Mender:
@@ -47,6 +60,8 @@ class Mender:
         """Since when its numbers have differed without a break."""
         self._trusted: dict[Family, tuple[int, int, float]] = {}
         self._last_error: str | None = None
+        self._renewed_at: float | None = None
+        self._to_renew: list[Member] = []
 
     def note_ended(self, grants: Iterable[Grant], now: float) -> None:
         """Learn that these have ended by time: the kernel may have them for another second."""
@@ -113,13 +128,34 @@ class Mender:
         done = [tuple(one for one in members if one not in refused) for members in (put, remove)]
         return Mended(put=done[0], removed=done[1], error=error)
 
+    def must_renew(self, *, now: float) -> bool:
+        """Whether timeouts are to be given anew: once a day, for a grant may be longer than the kernel's longest."""
+        if self._renewed_at is None:
+            self._renewed_at = now
+        if not 0 <= now - self._renewed_at < _RENEW_EVERY:
+            self._renewed_at = now
+            self._to_renew = [
+                (one.service, one.source)
+                for one in self._allowlist
+                if one.expires_at is not None and one.expires_at - now > MAX_TIMEOUT - _RENEW_EVERY
+            ]
+        return bool(self._to_renew) and self._backend.keeps_time
+
+    def renew(self, *, now: float) -> None:
+        """Give some long grants their timeouts anew: a hundred thousand at once would keep knocks waiting."""
+        some, self._to_renew = self._to_renew[:_RENEWED_AT_ONCE], self._to_renew[_RENEWED_AT_ONCE:]
+        found = {member: self._allowlist.matching(*member, now=now) for member in some}
+        put = {member: seconds_left(its, now=now)[member[1]] for member, its in found.items() if its}
+        if put:
+            self._backend.change(put, [])
+
     def _granted(self, service: str, versions: Collection[int], now: float) -> dict[Source, int | None]:
-        ends: dict[Source, float] = {}
-        for grant in self._allowlist:
-            if grant.service == service and grant.source.version in versions and grant.is_live(now):
-                end = math.inf if grant.expires_at is None else grant.expires_at
-                ends[grant.source] = max(end, ends.get(grant.source, 0.0))
-        return {source: None if end == math.inf else math.ceil(end - now) for source, end in ends.items()}
+        its = (
+            grant
+            for grant in self._allowlist
+            if grant.service == service and grant.source.version in versions and grant.is_live(now)
+        )
+        return seconds_left(its, now=now)
 
     def _all_granted(self, now: float) -> dict[str, dict[Source, int | None]]:
         return {service: self._granted(service, VERSIONS, now) for service in self._rules.services}
@@ -131,7 +167,7 @@ class Mender:
         if seconds is None or left is None:
             return seconds is left
         if seconds > MAX_TIMEOUT:
-            return left > MAX_TIMEOUT - _REBUILT
+            return left > MAX_TIMEOUT - _RENEWED
         return abs(seconds - left) <= _SLACK
 
     def mend_networks(self) -> Mended:

@@ -151,6 +151,15 @@ class Grant:
         return self.expires_at is None or self.expires_at > now
 
 
+class Changes(NamedTuple):
+    """What has become of grants that were changed: those that hold; of the others the service, source and client."""
+
+    live: tuple[Grant, ...]
+    gone: tuple[tuple[str, Source, str], ...]
+    floors: bool
+    """Whether floors were set back."""
+
+
 class Reading(NamedTuple):
     """Which boot this is, and by how many seconds the wall clock was ahead of the time since it."""
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gatekeeper.model import (
     Action,
+    Changes,
     Datagram,
     Effect,
     Floor,
@@ -83,6 +84,12 @@ class Store(Protocol):
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""
 
+    def touching(self, source: Source, *, now: float) -> list[Grant]:
+        """The live grants that share an address with ``source``."""
+
+    def lower_floors(self, keys: Sequence[bytes], *, now: float) -> tuple[int, int]:
+        """Set back to ``now`` the floors that are above it; return how many were, and how many could not be."""
+
     def owed_cuts(self) -> list[Revoke]:
         """The revokes, of any process, whose cuts have not been settled."""
 
@@ -97,6 +104,12 @@ class Store(Protocol):
 
     def changed_by_others(self) -> bool:
         """Whether another process has written since this was last asked."""
+
+    def changes(self, *, now: float) -> Changes | None:
+        """What has become of the grants that others changed since this was last asked; ``None``: of too many.
+
+        Some of our own may be among them.
+        """
 
     def close(self) -> None:
         """Let go of the store."""

@@ -8,8 +8,8 @@ from typing import Any
 from gatekeeper import duration
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """Lay out what ``admin.status`` gathered."""
+def as_text(found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: str = "") -> str:
+    """Lay out what ``admin.looking`` saw, and some grants; ``which``, if those are not all."""
     state, kernel = f"run is up (process {found['pid']})" if found["running"] else "run is not up", found["kernel"]
     if "error" in kernel:
         state += f"; the kernel could not be looked at: {kernel['error']}"
@@ -28,17 +28,24 @@ def as_text(found: dict[str, Any]) -> str:
     ]
     grants = [
         (g["source"], g["service"], g["client"], g["expires_at"] or "until closed", _left(g["seconds_left"]))
-        for g in found["grants"]
+        for g in listed
     ]
     queues = [
         (str(q["number"]), q["lane"], str(q["worker"]), str(q["waiting"]), str(q["dropped"])) for q in found["queues"]
     ]
     counters = [(name, str(count)) for name, count in found["counters"].items()]
+    dropped = [(name, str(count)) for name, count in sorted(kernel.get("dropped", {}).items())]
     parts = [
         state,
         _table(("SERVICE", "PORT", "TTL", "MAX TTL", "ESTABLISHED", "IN KERNEL"), services),
-        _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), grants) if grants else "no live grants",
+        *([f"{found['live']:,} live grants; {which}:"] if which else []),
+        _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), grants)
+        if grants
+        else "none"
+        if which
+        else "no live grants",
         _table(("REASON", "PACKETS"), counters) if counters else "nothing counted yet",
+        *([_table(("DROPPED IN THE KERNEL", "PACKETS"), dropped)] if dropped else []),
     ]
     if queues:
         parts.append(_table(("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"), queues))

@@ -13,10 +13,11 @@ import pytest
 from gatekeeper import schedule
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
-from gatekeeper.model import BY_HAND, Admit, Grant, Revoke, Stamp
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Stamp
 from gatekeeper.networks import Address, Source
 from gatekeeper.protocols import Member
 from gatekeeper.settings import Client, Established, Ports, Rules, Service, Transport
+from gatekeeper.store.journal import KEPT
 from gatekeeper.store.sqlite import SqliteStore
 
 NOW = 1000.0
@@ -305,8 +306,85 @@ def test_a_service_that_the_rules_no_longer_have_is_closed_too(
 
 def test_loading_tells_the_kernel_nothing(enforcer: Enforcer, store: SqliteStore, kernel: Recorder) -> None:
     store.commit([Admit((grant(),))], now=NOW)
-    enforcer.load(now=NOW)
+    enforcer.load(HOME, now=NOW)
     assert list(enforcer.allowlist) == [grant()]
+    assert kernel.members_now == {}
+
+
+def test_a_command_learns_of_the_grants_that_touch_its_source_and_of_those_whose_cut_is_owed(
+    enforcer: Enforcer, store: SqliteStore
+) -> None:
+    around, inside = grant(source=ip_network("192.0.2.0/24")), grant(source=ip_network("192.0.2.4/30"))
+    far, owed = grant(source=ip_network("198.51.100.1")), grant(source=ip_network("203.0.113.0/24"))
+    store.commit([Admit((around, inside, far, owed)), Revoke(ip_network("203.0.113.9"))], now=NOW)
+    enforcer.load(HOME, now=NOW)
+    assert set(enforcer.allowlist) == {around, inside, owed}
+
+
+def test_a_command_spares_what_another_has_granted_since_it_began(tmp_path: Path, kernel: Recorder) -> None:
+    ours, other = SqliteStore(tmp_path), SqliteStore(tmp_path)
+    with contextlib.closing(ours), contextlib.closing(other):
+        enforcer = Enforcer(RULES, ours, kernel, lock=contextlib.nullcontext)
+        enforcer.load(HOME, now=NOW)
+        other.commit([Admit((grant("web", source=ip_network("192.0.2.0/24")),))], now=NOW)
+        enforcer.carry_out([Revoke(HOME, None, ("web",))], now=NOW)
+        assert kernel.spare(ip_address("192.0.2.7"))
+
+
+def test_what_another_process_does_is_carried_out_without_reading_all_grants(
+    tmp_path: Path, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, other = SqliteStore(tmp_path), SqliteStore(tmp_path)
+    with contextlib.closing(ours), contextlib.closing(other):
+        first, second = grant("web"), grant(source=ip_network("2001:db8::/64"))
+        other.commit([Admit((first,))], now=NOW)
+        enforcer = Enforcer(RULES, ours, kernel, lock=contextlib.nullcontext)
+        enforcer.restore(now=NOW)
+        for name in ("live", "floors"):
+            monkeypatch.setattr(ours, name, lambda *_, **__: pytest.fail("all were read"))
+        other.commit([Admit((second, grant())), Revoke(HOME, None, ("web",))], now=NOW)
+        outcome = enforcer.catch_up(now=NOW)
+        assert set(outcome.admitted) == {second, grant()}
+        assert outcome.ended == (first,)
+        assert set(kernel.members_now) == {("ssh", HOME), ("ssh", second.source)}
+        other.commit([Admit((grant(end=NOW + 9),))], now=NOW)
+        assert enforcer.catch_up(now=NOW).admitted == (grant(end=NOW + 9),)
+        other.add_counts({"x": 1})
+        assert enforcer.catch_up(now=NOW) == Outcome()
+
+
+def test_who_has_missed_too_many_changes_compares_all_and_goes_on_from_there(
+    tmp_path: Path, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the store fails in the middle: then it is done the next time."""
+    ours, other = SqliteStore(tmp_path), SqliteStore(tmp_path)
+    with contextlib.closing(ours), contextlib.closing(other):
+        enforcer = Enforcer(RULES, ours, kernel, lock=contextlib.nullcontext)
+        gone = grant("web")
+        other.commit([Admit((gone,))], now=NOW)
+        enforcer.restore(now=NOW)
+        many = tuple(grant(client=BY_HAND, source=ip_network((0x0A00_0000 + n, 32))) for n in range(KEPT))
+        other.commit([Admit(many), Revoke(HOME)], now=NOW)
+        with monkeypatch.context() as broken:
+            broken.setattr(ours, "floors", lambda: (_ for _ in ()).throw(StoreError("no")))
+            with pytest.raises(StoreError):
+                enforcer.catch_up(now=NOW)
+        outcome = enforcer.catch_up(now=NOW)
+        assert len(outcome.admitted) == len(kernel.members_now) == KEPT
+        assert outcome.ended == (gone,)
+        other.commit([Revoke(many[-1].source)], now=NOW)
+        assert enforcer.catch_up(now=NOW).ended == (many[-1],)
+
+
+def test_a_revoke_of_one_address_lists_no_members(
+    enforcer: Enforcer, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.members_now = {("ssh", HOME): 5, ("ssh", ip_network("192.0.2.8")): 5}
+    with monkeypatch.context() as watched:
+        watched.setattr(kernel, "members", lambda _: pytest.fail("all members were listed"))
+        assert enforcer.sweep(Revoke(HOME), now=NOW) is None
+    assert set(kernel.members_now) == {("ssh", ip_network("192.0.2.8"))}
+    enforcer.sweep(Revoke(ip_network("192.0.2.0/24")), now=NOW)
     assert kernel.members_now == {}
 
 
@@ -541,4 +619,4 @@ def test_a_sweep_that_cannot_look_does_not_keep_a_revoke_from_its_work(
         raise FirewallError("ipset save failed")
 
     monkeypatch.setattr(kernel, "members", fail)
-    assert enforcer.sweep(Revoke(HOME, None, None), now=NOW) == "ipset save failed"
+    assert enforcer.sweep(Revoke(ip_network("192.0.2.0/24")), now=NOW) == "ipset save failed"

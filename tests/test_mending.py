@@ -114,3 +114,28 @@ def test_what_the_kernel_refuses_is_said_once_and_tried_again(enforcer: Enforcer
     assert enforcer.mend(now=NOW + 1) == Mended()
     kernel.broken = set()
     assert enforcer.mend(now=NOW + 2).put == (("ssh", HOME),)
+
+
+def test_long_grants_get_their_timeouts_anew_each_day_some_at_a_time(enforcer: Enforcer, kernel: Recorder) -> None:
+    """The kernel's longest timeout is 24 days; and a hundred thousand at once would keep knocks waiting."""
+    day = 86_400
+    long = NOW + 100 * day
+    sources = [ip_network((0x0A00_0000 + n, 32)) for n in range(300)]
+    grants = [grant(source=one, end=long) for one in sources]
+    enforcer.carry_out([Admit((*grants, grant(end=None), grant("web", end=NOW + 2 * day)))], now=NOW)
+    before = dict(kernel.members_now)
+    for now in (NOW, NOW + day - 1):
+        assert enforcer.mend(now=now) == Mended()
+        assert kernel.members_now == before
+    assert enforcer.mend(now=NOW + day) == Mended()
+    renewed = [one for one in sources if kernel.members_now["ssh", one] == 99 * day]
+    assert 0 < len(renewed) < 300
+    enforcer.allowlist.end(grants[-1])
+    kernel.members_now.pop(("ssh", sources[-1]))
+    for _ in range(3):
+        enforcer.mend(now=NOW + day + 1)
+    assert {kernel.members_now["ssh", one] for one in sources[:-1]} == {99 * day, 99 * day - 1}
+    assert ("ssh", sources[-1]) not in kernel.members_now
+    assert kernel.members_now["ssh", HOME] is None
+    assert kernel.members_now["web", HOME] == before["web", HOME]
+    assert kernel.full_looks == 0

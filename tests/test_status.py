@@ -17,12 +17,19 @@ def test_everything_there_is_to_see_is_laid_out() -> None:
         "running": True,
         "pid": 7,
         "services": [SERVICE],
-        "grants": [GRANT, GRANT | {"expires_at": None, "seconds_left": None, "source": "2001:db8::/64"}],
+        "live": 2,
         "counters": {"opened": 3},
         "queues": [{"number": 6221, "lane": "knocks", "worker": 2, "waiting": 1, "dropped": 0}],
-        "kernel": {"ruleset": True, "observes": False, "backend": "ipset", "members": {"ssh": 2}},
+        "kernel": {
+            "ruleset": True,
+            "observes": False,
+            "backend": "ipset",
+            "members": {"ssh": 2},
+            "dropped": {"no-tag": 5},
+        },
     }
-    assert as_text(found).splitlines() == [
+    grants = [GRANT, GRANT | {"expires_at": None, "seconds_left": None, "source": "2001:db8::/64"}]
+    assert as_text(found, grants).splitlines() == [
         "run is up (process 7)",
         "",
         "SERVICE  PORT    TTL  MAX TTL  ESTABLISHED  IN KERNEL",
@@ -35,15 +42,32 @@ def test_everything_there_is_to_see_is_laid_out() -> None:
         "REASON  PACKETS",
         "opened  3",
         "",
+        "DROPPED IN THE KERNEL  PACKETS",
+        "no-tag                 5",
+        "",
         "QUEUE  LANE    WORKER  WAITING  DROPPED",
         "6221   knocks  2       1        0",
     ]
 
 
+def test_where_grants_are_many_it_says_how_many_and_which_are_listed() -> None:
+    found = {
+        "running": True,
+        "pid": 7,
+        "services": [SERVICE],
+        "live": 100_000,
+        "counters": {},
+        "queues": [],
+        "kernel": {"error": "-"},
+    }
+    text = as_text(found, [GRANT], which="the one that ends next")
+    assert "\n\n100,000 live grants; the one that ends next:\n\nSOURCE " in text
+
+
 def test_what_is_wrong_stands_in_the_first_line() -> None:
-    base: dict[str, object] = {"running": False, "pid": None, "services": [SERVICE], "grants": [], "counters": {}}
+    base: dict[str, object] = {"running": False, "pid": None, "services": [SERVICE], "live": 0, "counters": {}}
     base["queues"] = []
-    open_to_all = as_text(base | {"kernel": {"ruleset": False, "members": {}}})
+    open_to_all = as_text(base | {"kernel": {"ruleset": False, "members": {}}}, [])
     assert open_to_all.startswith("run is not up; the ruleset is not in the kernel: the ports are open to all\n")
     kernel: dict[str, object] = {"ruleset": True, "observes": False, "backend": "ipset"}
     for more, words in (
@@ -51,7 +75,7 @@ def test_what_is_wrong_stands_in_the_first_line() -> None:
         ({"backend": "rules"}, "run is not up: nobody new gets in, and what is open stays open until run is back\n"),
         ({"observes": True}, "run is not up; it only observes: NOTHING IS DROPPED, "),
     ):
-        assert as_text(base | {"kernel": kernel | more}).startswith(words)
+        assert as_text(base | {"kernel": kernel | more}, []).startswith(words)
     assert "no live grants" in open_to_all
-    blind = as_text(base | {"kernel": {"error": "you are not root"}})
+    blind = as_text(base | {"kernel": {"error": "you are not root"}}, [])
     assert "the kernel could not be looked at: you are not root" in blind.splitlines()[0]

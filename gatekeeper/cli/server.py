@@ -6,12 +6,17 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from gatekeeper.cli.options import add_confirm, add_grant_me, add_log_format, add_rules, add_state_dir
 from gatekeeper.errors import GatekeeperError, UsageError
+
+_LISTED = 100
+"""Grants that ``status`` lists; where there are more, it lists some that end next."""
+_SHOWN = 20
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -75,10 +80,31 @@ def _ruleset(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     from gatekeeper import admin
+    from gatekeeper.networks import show_source
     from gatekeeper.status import as_text
 
-    found = admin.status(Path(options.rules), Path(options.state_dir))
-    print(json.dumps(found, indent=2) if options.json else as_text(found))
+    source = None if options.source is None else admin.parse_source(options.source)
+    with admin.looking(Path(options.rules), Path(options.state_dir)) as seen:
+        if options.json:
+            _print_json(seen.overview, seen.grants(source))
+            return
+        which = "" if source is None else f"those that {show_source(source)} has a part in"
+        if source is not None or options.all or seen.live <= _LISTED:
+            listed = list(seen.grants(source))
+        else:
+            listed = seen.ending_next(_SHOWN)
+            which = f"the {len(listed)} that end next (`--all` lists all, `--source SOURCE` those of an address)"
+        print(as_text(seen.overview, listed, which=which))
+
+
+def _print_json(overview: dict[str, Any], grants: Iterable[dict[str, Any]]) -> None:
+    """Print an object whose last field are the grants, one a line, as they are read."""
+    print(json.dumps(overview, indent=2).removesuffix("\n}"), end=',\n  "grants": [')
+    comma = ""
+    for grant in grants:
+        print(f"{comma}\n    {json.dumps(grant)}", end="")
+        comma = ","
+    print("\n  ]\n}" if comma else "]\n}")
 
 
 def _grant(options: argparse.Namespace) -> int:
@@ -210,7 +236,9 @@ def status(parser: argparse.ArgumentParser) -> None:
     parser.description = "Works while run is up, and from the store and the kernel when it is not."
     add_rules(parser)
     add_state_dir(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help=f"list all live grants, also where there are over {_LISTED}")
+    parser.add_argument("--source", metavar="SOURCE", help="list the grants that touch this address or network")
+    parser.add_argument("--json", action="store_true", help="print JSON: all grants, one a line")
 
 
 def grant(parser: argparse.ArgumentParser) -> None:

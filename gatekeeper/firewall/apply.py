@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatekeeper.errors import FirewallError
-from gatekeeper.firewall import ruleset, saved, sets, tools
+from gatekeeper.firewall import drops, ruleset, saved, sets, tools
 from gatekeeper.firewall.members import Members, RuleMembers, SetMembers
 from gatekeeper.firewall.names import from_chain
 from gatekeeper.settings import Rules
@@ -93,6 +93,16 @@ def loaded() -> Loaded | None:
             services = frozenset(name for text in texts for name in saved.services(text))
             return Loaded(variant, has_rules, bool(texts) and all(map(saved.observes, texts)), services)
     return None
+
+
+def dropped(variant: tools.Iptables) -> dict[str, int]:
+    """Say how many packets the kernel has dropped by itself since the ruleset was loaded, by reason.
+
+    Raises:
+        FirewallError: a tool is missing, or we may not look.
+    """
+    texts = [text for one in tools.ip_versions() for text in variant.save(one, counters=True).values()]
+    return dict(drops.read("\n".join(texts)))
 
 
 def flush() -> list[str]:

@@ -23,6 +23,7 @@ from gatekeeper.board import Board
 from gatekeeper.errors import FirewallError, GatekeeperError, QueueError
 from gatekeeper.firewall.conntrack import MarkedFlows
 from gatekeeper.firewall.nfqueue import Left
+from gatekeeper.garbage import unsearched
 from gatekeeper.gate import Gate
 from gatekeeper.inlet import Inlet
 from gatekeeper.model import Floor, Grant
@@ -40,7 +41,7 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets the log's thread run: the packet loop should not wait longer for it."""
 _AT_ONCE = 64
 _PATIENCE = 10.0
-"""Seconds that the keeper may take to say what grants there are."""
+"""Seconds that the keeper may be silent before it has said what grants there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +101,14 @@ class _Desk:
             LinkError: it is gone, or says nothing.
         """
         deadline = time.monotonic() + _PATIENCE
-        while len(self._knows) < 2:
-            for message in self._link.receive(_AT_ONCE):
-                self._take(message)
-            if time.monotonic() > deadline:
-                raise LinkError("the keeper says nothing")
-            time.sleep(0.001)
+        with unsearched():
+            while len(self._knows) < 2:
+                for message in self._link.receive(_AT_ONCE):
+                    self._take(message)
+                    deadline = time.monotonic() + _PATIENCE
+                if time.monotonic() > deadline:
+                    raise LinkError("the keeper says nothing")
+                time.sleep(0.001)
 
     def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         """End soon."""
@@ -170,7 +173,8 @@ class _Desk:
         if message.more:
             return
         if isinstance(message, Grants):
-            self._allowlist.replace(self._grants)
+            with unsearched():
+                self._allowlist.replace(self._grants)
             self._grants = []
         else:
             self._replays.replace(message.born, self._floors)

@@ -10,32 +10,45 @@ import os
 import stat
 from pathlib import Path
 
+from gatekeeper import progress
+from gatekeeper.garbage import unsearched
 from gatekeeper.problems import Problem, RulesError
 from gatekeeper.rules.clients import MAX_KEY
-from gatekeeper.rules.document import MAX_BYTES, Document
+from gatekeeper.rules.document import MAX_BYTES, Document, Tell
 from gatekeeper.rules.schema import Reader
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.settings import Rules
 
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
+_PARSING = 0.5
+"""How much of the work it is to parse."""
 _FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def parse(
-    text: bytes, *, file: str, read_key: ReadKey, read_private: ReadKey | None = None, processors: int = 1
+def parse(  # noqa: PLR0913  (what a file means depends on all of these)
+    text: bytes,
+    *,
+    file: str,
+    read_key: ReadKey,
+    read_private: ReadKey | None = None,
+    tell: Tell = lambda _: None,
+    processors: int = 1,
 ) -> tuple[Rules, list[Problem]]:
-    """Turn the text of a rules file into ``Rules`` and warnings; ``processors`` is how many the machine has.
+    """Turn the text of a rules file into ``Rules`` and warnings.
+
+    ``tell``: how much of that is done. ``processors``: how many the machine has.
 
     Raises:
         RulesError: the file cannot be used; it carries every problem.
     """
     document = Document(file)
-    root = document.parse(text)
+    root = document.parse(text, lambda done: tell(done * _PARSING))
     if root is None and not document.failed:
         document.complain(None, "the file is empty", "start from the example rules/rules.yaml")
     if document.failed:
         raise document.error()
-    rules = Reader(document, read_key, read_private or read_key, processors=processors).read(root)
+    reader = Reader(document, read_key, read_private or read_key, processors=processors)
+    rules = reader.read(root, lambda done: tell(_PARSING + done * (1 - _PARSING)))
     if document.failed:
         raise document.error()
     return rules, document.problems
@@ -70,7 +83,9 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
 
     # Those of the machine, whatever part of it this process may use: `run` and the doctor must come to the same number.
     processors = os.cpu_count() or 1
-    rules, problems = parse(text, file=str(path), read_key=read_key, read_private=read_private, processors=processors)
+    with unsearched(), progress.shown(f"reading {path.name}") as tell:
+        keys = {"read_key": read_key, "read_private": read_private}
+        rules, problems = parse(text, file=str(path), tell=tell, processors=processors, **keys)
     if mode & _READABLE_BY_OTHERS and any(client.open_key for client in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]

@@ -13,13 +13,14 @@ import yaml
 from gatekeeper import duration
 from gatekeeper.networks import Source
 from gatekeeper.rules import values
-from gatekeeper.rules.document import Document, Entry, is_empty
+from gatekeeper.rules.document import Document, Entry, Tell, is_empty
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 from gatekeeper.settings import Client, Service
 
 MAX_KEY = 512
 """Longest plain key in bytes."""
+_TELL_EVERY = 100
 GUESSABLE = 16
 """A plain key shorter than this (bytes) is warned about, and so are the well-known ones."""
 _WELL_KNOWN = frozenset({b"open_sesame", b"close_sesame", b"opensesame", b"open sesame", b"password", b"changeme"})
@@ -45,11 +46,17 @@ class ClientReader:
         self._plain: dict[bytes, tuple[Entry, str]] = {}
         self._public: dict[bytes, str] = {}
 
-    def read(self, section: Entry | None, *, taken: Mapping[bytes, str]) -> dict[str, Client]:
+    def read(
+        self, section: Entry | None, *, taken: Mapping[bytes, str], tell: Tell = lambda _: None
+    ) -> dict[str, Client]:
         """Read all clients. ``taken``: public keys that a client cannot have, and what they are."""
         self._public.update(taken)
         clients: dict[str, Client] = {}
-        for entry in self._doc.entries(Entry.value_of(section), "clients"):
+        node = Entry.value_of(section)
+        number = len(node.value) if isinstance(node, yaml.MappingNode) else 1
+        for count, entry in enumerate(self._doc.entries(node, "clients")):
+            if count % _TELL_EVERY == 0:
+                tell(count / number)
             client = self._client(entry)
             if client is not None:
                 clients[client.name] = client

@@ -1,16 +1,16 @@
 """A YAML file as nodes that know their place, read without trusting it.
 
-Pure. PyYAML composes the nodes; nothing is ever constructed from them, so a tag cannot run code.
-Aliases are refused (they are how a small file explodes into a large one), and nesting is bounded
-before the recursive part of PyYAML sees it. Scalars are taken as they are written: ``open: 0123``
-is the key ``0123``, whatever YAML thinks of octal numbers.
+Pure. PyYAML parses; nothing is ever constructed from what it finds, so a tag cannot run code. Aliases are
+refused (they are how a small file explodes into a large one), and nesting is bounded. Scalars are taken as
+they are written: ``open: 0123`` is the key ``0123``, whatever YAML thinks of octal numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import yaml
 
@@ -23,6 +23,12 @@ MAX_PROBLEMS = 100
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where the wheel has it: 10 times faster
 _TAG = "tag:yaml.org,2002:"
 _HARMLESS_TAGS = frozenset(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq"))
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_TELL_EVERY = 500
+"""Events."""
+Tell = Callable[[float], None]
+"""Takes how much is read, from 0.0 to 1.0."""
+_NodeEvent = yaml.ScalarEvent | yaml.CollectionStartEvent | yaml.AliasEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +56,13 @@ class Document:
         self.file = file
         self.problems: list[Problem] = []
 
-    def parse(self, text: bytes) -> yaml.Node | None:
-        """Parse the text into nodes; complain and return ``None`` if it cannot be."""
+    def parse(self, text: bytes, tell: Tell = lambda _: None) -> yaml.Node | None:
+        """Parse the text into nodes; complain and return ``None`` if it cannot be. ``tell``: how far it is."""
         decoded = self._decode(text)
         if decoded is None:
             return None
         try:
-            if not self._is_harmless(decoded):
-                return None
-            node: yaml.Node | None = yaml.compose(decoded, Loader=_Loader)
+            return self._compose(decoded, tell)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -69,7 +73,6 @@ class Document:
         except yaml.YAMLError as error:
             self._add(1, 1, f"not YAML: {error}", None)
             return None
-        return node
 
     def _decode(self, text: bytes) -> str | None:
         if len(text) > MAX_BYTES:
@@ -89,23 +92,48 @@ class Document:
             return None
         return decoded
 
-    def _is_harmless(self, text: str) -> bool:
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                self.complain(event, f"aliases (*{event.anchor}) are not allowed", "write the value out")
-                return False
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > MAX_DEPTH:
-                    self.complain(event, f"nested more than {MAX_DEPTH} levels deep")
-                    return False
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-            tag = getattr(event, "tag", None)
-            if tag is not None and tag not in _HARMLESS_TAGS:
-                self.complain(event, f'the tag "{tag}" is not allowed', "take the tag (the word behind !) out")
-                return False
+    def _compose(self, text: str, tell: Tell) -> yaml.Node | None:
+        """Build nodes from PyYAML's events; complain and return ``None`` at the first that is not allowed.
+
+        PyYAML's own composer would need a second pass, and calls itself for each level of nesting.
+        """
+        root: yaml.Node | None = None
+        above: list[yaml.CollectionNode] = []
+        for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
+            if number % _TELL_EVERY == 0 and event.start_mark is not None:
+                tell(event.start_mark.index / (len(text) + 1))
+            if isinstance(event, yaml.CollectionEndEvent):
+                done = above.pop()
+                if isinstance(done, yaml.MappingNode):
+                    done.value = list(zip(done.value[::2], done.value[1::2], strict=True))
+                continue
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                mark: Any = event.start_mark
+                words = "expected a single document in the stream", "but found another document"
+                raise yaml.composer.ComposerError(words[0], root.start_mark, words[1], mark)
+            if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent, yaml.AliasEvent)):
+                continue
+            if not self._is_harmless(event, depth=len(above)) or isinstance(event, yaml.AliasEvent):
+                return None
+            node = _node(event)
+            if above:
+                above[-1].value.append(node)
+            else:
+                root = node
+            if isinstance(node, yaml.CollectionNode):
+                above.append(node)
+        return root
+
+    def _is_harmless(self, event: _NodeEvent, *, depth: int) -> bool:
+        if isinstance(event, yaml.AliasEvent):
+            self.complain(event, f"aliases (*{event.anchor}) are not allowed", "write the value out")
+            return False
+        if depth >= MAX_DEPTH and isinstance(event, yaml.CollectionStartEvent):
+            self.complain(event, f"nested more than {MAX_DEPTH} levels deep")
+            return False
+        if event.tag is not None and event.tag not in _HARMLESS_TAGS:
+            self.complain(event, f'the tag "{event.tag}" is not allowed', "take the tag (the word behind !) out")
+            return False
         return True
 
     # -- what is wrong
@@ -183,6 +211,17 @@ class Document:
         hint = f"write it as a list: [{node.value}]" if isinstance(node, yaml.ScalarNode) and node.value else None
         self.complain(node, f"{what} must be a list, not {kind(node)}", hint)
         return None
+
+
+def _node(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> yaml.Node:
+    """Make the node of an event: a collection without what is in it, a scalar with a tag of which only null counts."""
+    marks: Any = event.start_mark, event.end_mark  # libyaml's marks are of a class of their own
+    if isinstance(event, yaml.ScalarEvent):
+        is_null = event.tag is None and event.implicit[0] and event.value in _NULLS
+        tag = event.tag or _TAG + ("null" if is_null else "str")
+        return yaml.ScalarNode(tag, event.value, *marks)
+    make = yaml.MappingNode if isinstance(event, yaml.MappingStartEvent) else yaml.SequenceNode
+    return make(event.tag or "", [], *marks)
 
 
 def is_empty(node: yaml.Node | None) -> bool:

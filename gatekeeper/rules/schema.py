@@ -13,7 +13,7 @@ import yaml
 from gatekeeper.firewall import lanes
 from gatekeeper.rules import values
 from gatekeeper.rules.clients import ClientReader
-from gatekeeper.rules.document import Document, Entry, is_empty
+from gatekeeper.rules.document import Document, Entry, Tell, is_empty
 from gatekeeper.rules.services import ServiceReader, warn_of_contradiction
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
@@ -34,8 +34,11 @@ class Reader:
         self._processors = processors
         self._read_key, self._read_private = read_key, read_private
 
-    def read(self, root: yaml.Node | None) -> Rules:
-        """Read everything, noting every problem; the result counts only if the document did not fail."""
+    def read(self, root: yaml.Node | None, tell: Tell = lambda _: None) -> Rules:
+        """Read everything, noting every problem; the result counts only if the document did not fail.
+
+        ``tell``: how much of the clients is read, for they can be many.
+        """
         top = self._doc.fields(root, "the file", _TOP)
         always, never = values.always(self._doc, top.get("always")), values.networks(self._doc, top.get("never"))
         if "always" in top:
@@ -48,7 +51,7 @@ class Reader:
         server_keys = self._server(top.get("server"))
         taken = {keys.public_of(key.private): "a key of the server" for key in server_keys}
         reader = ClientReader(self._doc, self._read_key, services, named=service_reader.named)
-        clients = reader.read(top.get("clients"), taken=taken)
+        clients = reader.read(top.get("clients"), taken=taken, tell=tell)
         if not clients and not self._doc.failed:
             hint = "nobody can knock; only `gatekeeper grant` opens a port"
             self._doc.warn(top["clients"].key if "clients" in top else None, "no clients", hint)

@@ -16,63 +16,28 @@ from pathlib import Path
 
 from gatekeeper import clock, replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import BY_HAND, Action, Admit, Effect, Floor, Grant, Outcome, Reading, Revoke
+from gatekeeper.model import BY_HAND, Action, Admit, Changes, Effect, Floor, Grant, Outcome, Reading, Revoke
 from gatekeeper.networks import Source
-from gatekeeper.store import stamps
+from gatekeeper.store import journal, schema, stamps
 from gatekeeper.store.owner import open_or_make
 
 FILE = "gatekeeper.db"
-_VERSION = 3
 _BUSY_MS = 5000
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS grants (
-    version    INTEGER NOT NULL CHECK (version IN (4, 6)),
-    first      BLOB NOT NULL,       -- first and last address of the source, packed: they sort as numbers
-    last       BLOB NOT NULL,
-    service    TEXT NOT NULL,
-    client     TEXT NOT NULL,
-    source     TEXT NOT NULL,
-    expires_at REAL,                -- Unix seconds; NULL: until closed
-    boot       TEXT NOT NULL DEFAULT '',  -- in which boot that was reckoned, and by how many seconds
-    ahead      REAL NOT NULL DEFAULT 0,   -- the wall clock was ahead of the time since it (clock.py)
-    PRIMARY KEY (version, first, last, service, client)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS grants_by_end ON grants (expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS grants_by_client ON grants (client, service);
-CREATE TABLE IF NOT EXISTS kept (  -- ended by time, so its connections may have been kept; a close still cuts them
-    version  INTEGER NOT NULL,
-    first    BLOB NOT NULL,
-    last     BLOB NOT NULL,
-    service  TEXT NOT NULL,
-    client   TEXT NOT NULL,
-    ended_at REAL NOT NULL,
-    PRIMARY KEY (version, first, last, service, client)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS kept_by_end ON kept (ended_at);
-CREATE TABLE IF NOT EXISTS owed_cuts (  -- revoked, but perhaps not cut in the kernel yet
-    source TEXT NOT NULL,
-    services TEXT NOT NULL,         -- separated by spaces; empty: all
-    PRIMARY KEY (source, services)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
-"""
-_NEW_IN_3 = """
-ALTER TABLE grants ADD COLUMN boot TEXT NOT NULL DEFAULT '';
-ALTER TABLE grants ADD COLUMN ahead REAL NOT NULL DEFAULT 0;
-"""
 MAX_GRANTS = 4096
 """Live grants that one client may have for a service: so that none fills the kernel's set, which all share."""
 _KEPT_FOR = 30 * 86_400.0
 """Seconds for which it is remembered whose connections may have been kept."""
-_COLUMNS = "source, service, client, expires_at"
+_COLUMNS = "first, last, service, client, expires_at"
 _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 
 
 class SqliteStore:
     """Grants, spent stamps and counters in one SQLite file."""
 
-    def __init__(self, directory: Path, *, create: bool = True, skew: int = 120) -> None:
+    def __init__(self, directory: Path, *, create: bool = True, skew: int = 120, is_checked: bool = True) -> None:
         """Open the store in a state directory (made 0700 if it is not there); ``skew`` as the rules have it.
+
+        ``is_checked``: whether all of it is looked through for damage, which takes longer the more there is.
 
         Raises:
             StoreError: it cannot be read, written or made, or is damaged.
@@ -87,26 +52,25 @@ class SqliteStore:
                 raise StoreError(f"no store in {directory}", "name another with --state-dir DIR")
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             try:
-                self._prepare()
+                self._prepare(is_checked=is_checked)
             except BaseException:
                 self._db.close()
                 raise
         self._data_version = self._read_data_version()
+        with self._errors():
+            self._seen = journal.last(self._db)
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, is_checked: bool) -> None:
         self._db.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        if schema.is_newer(self._db):
             raise StoreError(f"{self.path} was written by a newer gatekeeper", "upgrade gatekeeper")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        if version < _VERSION:
-            older = _NEW_IN_3 if version else ""
-            script = f"{older} {_SCHEMA} {stamps.SCHEMA} {stamps.birth()} PRAGMA user_version = {_VERSION};"
-            self._db.executescript(f"BEGIN IMMEDIATE; {script} COMMIT;")
+        if is_checked:
+            verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+        schema.upgrade(self._db)
         self._db.execute("SELECT 1 FROM grants, counters, floors, spent LIMIT 1")
 
     def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
@@ -187,6 +151,7 @@ class SqliteStore:
     def lower_floors(self, keys: Sequence[bytes], *, now: float) -> tuple[int, int]:
         """Set back to ``now`` the floors that are above it; return how many were, and how many could not be."""
         with self._transaction():
+            journal.note_floors(self._db)
             return stamps.lower_floors(self._db, keys, to=int(now * 1e9))
 
     # -- grants
@@ -249,6 +214,26 @@ class SqliteStore:
             rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE}", {"now": now})
             return [_grant(row) for row in rows]
 
+    def each(self, *, now: float) -> Iterator[Grant]:
+        """Yield what ``live`` returns, one by one, by service and address."""
+        order = "ORDER BY service, version, first, last, client"
+        with self._errors():
+            yield from map(
+                _grant, self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE} {order}", {"now": now})
+            )
+
+    def number(self, *, now: float) -> int:
+        """Count what ``live`` returns."""
+        with self._errors():
+            every, ended = "SELECT count(*) FROM grants", "SELECT count(*) FROM grants WHERE expires_at <= ?"
+            return int(self._db.execute(f"SELECT ({every}) - ({ended})", (now,)).fetchone()[0])
+
+    def ending_next(self, *, now: float, limit: int) -> list[Grant]:
+        """The live grants whose time is up first."""
+        where = "WHERE expires_at > ? ORDER BY expires_at LIMIT ?"
+        with self._errors():
+            return [_grant(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM grants {where}", (now, limit))]
+
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""
         version, first, last = _range(source)
@@ -257,6 +242,18 @@ class SqliteStore:
         with self._errors():
             rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where}", values)
             return [_grant(row) for row in rows]
+
+    def touching(self, source: Source, *, now: float) -> list[Grant]:
+        """The live grants that share an address with ``source``."""
+        version, first, last = _range(source)
+        inside = f"SELECT {_COLUMNS} FROM grants WHERE version = ? AND first >= ? AND first <= ?"
+        whole = f"SELECT {_COLUMNS} FROM grants WHERE version = ? AND first = ? AND last = ?"
+        with self._errors():
+            rows = self._db.execute(inside, (version, first, last)).fetchall()
+            for low, high in journal.around(source):
+                if low < first:  # what begins where the source does is inside, or was found there
+                    rows += self._db.execute(whole, (version, low, high))
+        return [grant for grant in map(_grant, rows) if grant.is_live(now)]
 
     def add_counts(self, counts: Mapping[str, int]) -> None:
         """Add to the counters that outlive a restart."""
@@ -276,6 +273,14 @@ class SqliteStore:
         before, self._data_version = self._data_version, self._read_data_version()
         return before != self._data_version
 
+    def changes(self, *, now: float) -> Changes | None:
+        """What has become of the grants that others changed since this was last asked; ``None``: of too many."""
+        with self._errors():
+            latest = journal.last(self._db)
+            found = journal.since(self._db, self._seen, now=now)
+            self._seen = latest
+            return found
+
     def _read_data_version(self) -> int:
         with self._errors():
             return int(self._db.execute("PRAGMA data_version").fetchone()[0])
@@ -289,8 +294,12 @@ class SqliteStore:
         with self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                before = journal.last(self._db)
                 yield
+                latest = journal.trim(self._db)
                 self._db.execute("COMMIT")
+                if before == self._seen:  # or others' changes would pass for ours
+                    self._seen = latest
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
@@ -313,9 +322,9 @@ def _range(source: Source) -> tuple[int, bytes, bytes]:
     return source.version, source.network_address.packed, source.broadcast_address.packed
 
 
-def _grant(row: tuple[str, str, str, float | None]) -> Grant:
-    source, service, client, expires_at = row
-    return Grant(ip_network(source), service, client, expires_at)
+def _grant(row: tuple[bytes, bytes, str, str, float | None]) -> Grant:
+    first, last, service, client, expires_at = row
+    return Grant(journal.network(first, last), service, client, expires_at)
 
 
 def _hint(error: Exception) -> str | None:

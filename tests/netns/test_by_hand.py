@@ -118,6 +118,7 @@ def test_status_tells_grants_services_and_counters(site: Site, version: int) -> 
     running = site.run()
     site.knock(b"open_sesame", version)
     site.knock(b"wrong_sesame", version, namespace=site.stranger)
+    site.knock(b"no", version, namespace=site.stranger)  # shorter than any key: nobody looks at it
     wait_until(lambda: {"opened", "unknown-key"} <= site.status()["counters"].keys())
     found = json.loads(site.ok("status", "--json"))
     assert (found["running"], found["pid"]) == (True, running.process.pid)
@@ -126,6 +127,7 @@ def test_status_tells_grants_services_and_counters(site: Site, version: int) -> 
         "observes": False,
         "backend": "ipset",
         "members": {"ssh": 1, "web": 0, "echo": 1},
+        "dropped": {"no-tag": 1},
     }
     sources = {(grant["source"], grant["service"], grant["client"]) for grant in found["grants"]}
     assert sources == {(CLIENT[version], "ssh", "laptop"), (CLIENT[version], "echo", "laptop")}

@@ -233,6 +233,10 @@ BAD = [
 ]
 
 
+def test_nesting_that_libyaml_itself_refuses_is_a_problem_like_any_other() -> None:
+    assert [one.line for one in problems("[" * 100_000)] == [1]
+
+
 @pytest.mark.parametrize(("text", "place", "message", "hint"), BAD, ids=[f"{i}-{row[2]}" for i, row in enumerate(BAD)])
 def test_a_problem_is_told_with_its_place_and_a_hint(
     text: str | bytes, place: str, message: str, hint: str | None
@@ -451,3 +455,21 @@ def test_the_line_of_a_join_goes_below_the_example_for_ssh() -> None:
     found, warnings = rules.parse(text.encode(), file="x", read_key=lambda _: b"")
     assert list(found.clients) == ["laptop"]
     assert warnings == []
+
+
+def test_nulls_are_nothing_where_they_are_not_quoted() -> None:
+    for nothing in ("", "~", "null", "Null", "NULL"):
+        assert "must be a word, not nothing" in problems(f"services: {{ssh: {{port: {nothing} }}}}")[0].message
+    for word in ("'null'", '"~"', "nULL", "!!str null"):
+        assert "is not a port" in problems(f"services: {{ssh: {{port: {word} }}}}")[0].message
+
+
+def test_it_tells_how_much_of_a_long_file_is_read() -> None:
+    told: list[float] = []
+    clients = "".join(f"  c{n}: {{open: a-key-that-is-{n}-long, services: [ssh]}}\n" for n in range(1000))
+    text = f"services: {{ssh: {{port: tcp/22}}}}\nclients:\n{clients}".encode()
+    rules.parse(text, file="rules.yaml", read_key=lambda _: b"", tell=told.append)
+    assert told == sorted(told)
+    assert len(told) > 20
+    assert 0 <= told[0] < 0.1
+    assert 0.9 < told[-1] <= 1

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gatekeeper.errors import StoreError
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
+from gatekeeper.model import BY_HAND, Admit, Changes, Grant, Outcome, Revoke, Stamp
 from gatekeeper.protocols import Store
+from gatekeeper.store.journal import KEPT
 from gatekeeper.store.sqlite import FILE, MAX_GRANTS, SqliteStore
 
 NOW = 1000.0
+_SOURCES = (
+    *("0.0.0.0/0", "192.0.0.0/16", "192.0.2.0/24", "192.0.2.0/25", "192.0.2.0", "192.0.2.127", "192.0.2.128/25"),
+    *("192.0.2.255", "192.0.3.0", "198.51.100.0/24", "::/0", "2001:db8::/32", "2001:db8::/64", "2001:db8::", "::"),
+)
 STORES: dict[str, Callable[[Path], Store]] = {"sqlite": SqliteStore}
 
 
@@ -147,6 +157,59 @@ def test_a_change_by_another_is_noticed_once_and_ones_own_never(open_store: Call
     assert len(live(mine)) == 2
 
 
+def test_what_others_changed_is_told_once_and_how_it_is_now(open_store: Callable[[], Store]) -> None:
+    """What began and what ended since, not what was there before; and that floors were set back."""
+    other = open_store()
+    other.commit([Admit((grant("192.0.2.1"), grant("192.0.2.2")))], now=NOW)
+    mine = open_store()
+    assert mine.changes(now=NOW) == Changes((), (), floors=False)
+    other.commit([Admit((grant("2001:db8::/64", end=None), grant("192.0.2.9", end=NOW + 1)))], now=NOW)
+    other.commit([Revoke(ip_network("192.0.2.1")), Admit((grant("192.0.2.2", end=NOW + 99),))], now=NOW)
+    other.expire(now=NOW + 1)
+    found = mine.changes(now=NOW)
+    assert found is not None
+    assert set(found.live) == {grant("2001:db8::/64", end=None), grant("192.0.2.2", end=NOW + 99)}
+    assert set(found.gone) == {("ssh", ip_network(f"192.0.2.{n}"), "laptop") for n in (1, 9)}
+    assert not found.floors
+    assert mine.changes(now=NOW) == Changes((), (), floors=False)
+    mine.commit([Admit((grant("192.0.2.3"),))], now=NOW)
+    assert mine.changes(now=NOW) == Changes((), (), floors=False), "its own are known"
+    other.lower_floors([], now=NOW)
+    assert mine.changes(now=NOW) == Changes((), (), floors=True)
+
+
+def test_changes_of_others_do_not_pass_for_ones_own(open_store: Callable[[], Store]) -> None:
+    mine, other = open_store(), open_store()
+    other.commit([Admit((grant("192.0.2.1"),))], now=NOW)
+    mine.commit([Admit((grant("192.0.2.2"),))], now=NOW)
+    found = mine.changes(now=NOW)
+    assert found is not None
+    assert grant("192.0.2.1") in found.live
+
+
+def test_who_missed_more_changes_than_are_kept_is_told_so_and_goes_on_from_there(
+    open_store: Callable[[], Store],
+) -> None:
+    mine, other = open_store(), open_store()
+    many = tuple(grant(f"10.0.{n // 256}.{n % 256}", client=BY_HAND) for n in range(KEPT + 1))
+    other.commit([Admit(many)], now=NOW)
+    assert mine.changes(now=NOW) is None
+    other.commit([Admit(many[:1])], now=NOW)
+    assert mine.changes(now=NOW) == Changes(many[:1], (), floors=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(_SOURCES), st.sets(st.sampled_from(_SOURCES)))
+def test_touching_finds_whatever_shares_an_address_with_a_source(asked: str, there: set[str]) -> None:
+    with TemporaryDirectory() as directory, contextlib.closing(SqliteStore(Path(directory))) as store:
+        store.commit([Admit((*map(grant, there), grant(asked, "web", end=NOW)))], now=NOW)
+        source = ip_network(asked)
+        expected = {grant(one) for one in there if ip_network(one).overlaps(source)}
+        found = store.touching(source, now=NOW)
+        assert set(found) == expected
+        assert len(found) == len(expected)
+
+
 def test_a_hundred_thousand_grants_do_not_slow_a_commit_down(store: Store) -> None:
     """Not a timed test: 100,000 grants are written and read, and one more is found among them."""
     many = tuple(Grant(ip_network((0x0A00_0000 + n, 32)), "ssh", f"c{n % 100}", NOW + 60) for n in range(100_000))
@@ -169,6 +232,31 @@ def test_a_client_that_opens_for_everybody_crowds_out_only_itself(store: Store) 
 
 
 # -- SQLite's own
+
+
+def test_nothing_that_a_knock_or_an_end_asks_for_reads_all_grants(tmp_path: Path) -> None:
+    """Nor the other tables: every statement finds its rows by an index, also in a store that knows its statistics."""
+    store = SqliteStore(tmp_path)
+    store.commit([Admit(tuple(grant(f"10.0.{n // 250}.{n % 250}", client=f"c{n}") for n in range(500)))], now=NOW)
+    for statistics in ("SELECT 1", "ANALYZE"):
+        store._db.execute(statistics)
+        said: list[str] = []
+        store._db.set_trace_callback(said.append)
+        store.commit([Admit((grant("192.0.2.7"),)), Revoke(ip_network("192.0.2.7"), "laptop", ("ssh",))], now=NOW)
+        store.commit([Admit((grant("192.0.2.7", end=NOW + 1),), Stamp(bytes(32), store.born + 1))], now=NOW)
+        store.expire(now=NOW + 1, limit=100)
+        store.matching("ssh", ip_network("192.0.2.7"), now=NOW)
+        store.touching(ip_network("192.0.2.7"), now=NOW)
+        store.changes(now=NOW)
+        store.changed_by_others()
+        store._db.set_trace_callback(None)
+        for statement in said:
+            if statement.split()[0] in {"SELECT", "DELETE", "INSERT", "UPDATE"}:
+                plan = " | ".join(str(row[3]) for row in store._db.execute(f"EXPLAIN QUERY PLAN {statement}"))
+                assert not re.search(r"SCAN (grants|kept|spent|journal|floors)(?! USING COVERING INDEX)", plan), (
+                    statement
+                )
+    store.close()
 
 
 def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
