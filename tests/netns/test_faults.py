@@ -252,7 +252,7 @@ def test_a_queue_that_overflows_loses_packets_and_no_grant(site: Site, version: 
 
     def queue() -> list[str]:
         lines = site.shell("cat", "/proc/net/netfilter/nfnetlink_queue").splitlines()
-        return next(fields for line in lines if (fields := line.split())[0] == "6220")
+        return next(fields for line in lines if (fields := line.split())[0] == "6252")  # of what bears no tag
 
     running = site.run()
     with watched(site, version):

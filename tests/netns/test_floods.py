@@ -93,6 +93,7 @@ def test_captured_tags_from_one_place_are_few_for_a_process_and_shut_nobody_out(
     assert dropped(site, version, "GKEEPER-TAGGED", "--packets-gt", "-j DROP") > 3000
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("spoofed", [False, True], ids=["one-source", "many-sources"])
 def test_a_flood_of_first_packets_is_bounded_and_the_clients_own_is_not_among_the_dropped(
     site: Site, spoofed: bool
