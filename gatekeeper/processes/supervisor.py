@@ -150,7 +150,7 @@ class Supervisor:
         for place in self._places():
             child = place.child
             if child is not None and (status := child.ended()) is not None:
-                self._vacate(place)
+                self._vacate(place, is_blameless=status == 0)  # a worker whose keeper has died ends by itself
                 self._note_end(place, child, status)
                 if place is self._keeper:
                     self._end_workers()
@@ -222,13 +222,13 @@ class Supervisor:
 
         return Child(place.name, begin, log_format=self._plan.log_format)
 
-    def _vacate(self, place: _Place) -> None:
-        """Note that a child is gone."""
+    def _vacate(self, place: _Place, *, is_blameless: bool) -> None:
+        """Note that a child is gone; what it had in hand cannot be why, if it is blameless."""
         child, place.child = place.child, None
         if isinstance(place, _Workplace) and child is not None:
             # If it was a packet that ended it, that must not end the next as well, and the next.
             has_lasted = child.is_ready and time.monotonic() - child.begun > _LASTED
-            place.left = Left.REPEAT if has_lasted else Left.DROP
+            place.left = Left.REPEAT if has_lasted or is_blameless else Left.DROP
             place.empty_since = time.monotonic()
 
     def _note_end(self, place: _Place, child: Child, status: int) -> None:
@@ -271,7 +271,7 @@ class Supervisor:
         for place in self._workers:
             if place.child is not None:
                 self._reap(place.child, seconds=_STOP_PATIENCE)
-                self._vacate(place)
+                self._vacate(place, is_blameless=True)
 
     def _stop(self) -> None:
         """End all: the workers before the keeper, which then carries out what they had in hand."""

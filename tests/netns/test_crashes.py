@@ -153,7 +153,8 @@ def test_after_kills_at_any_moment_store_kernel_and_promises_agree(site: Site, r
     assert broken == []
     assert site.stranger_connects(4) == site.stranger_connects(6) == "silent"
     assert killed.total() >= ROUNDS * 0.8, killed
-    assert knockers.counts["promised"] > ROUNDS, knockers.counts
+    # A knock that came while somebody was missing is answered late, when its sender may have knocked again already.
+    assert knockers.counts["promised"] > ROUNDS / 2, knockers.counts
 
 
 def _kill_one(running: Gatekeeper, chance: random.Random) -> list[str]:

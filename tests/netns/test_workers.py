@@ -184,6 +184,16 @@ def test_what_a_dead_worker_had_in_hand_is_not_lost(site: Site, version: int) ->
     wait_until(lambda: site.waiting() == 0)
 
 
+def test_what_a_young_worker_had_in_hand_when_its_keeper_died_is_not_lost(site: Site, version: int) -> None:
+    """It is not to blame. What it took after that nobody was there to carry out, and it hears that only then."""
+    running = site.run()
+    for number in range(1, 41):
+        knock(site, version, number)
+        if number == 10:
+            kill(running, "keeper")
+    wait_until(lambda: granted(site) == 40)
+
+
 def test_a_packet_that_kills_workers_is_dropped_in_the_end(site: Site) -> None:
     """Whoever takes it dies of it. It is given back once, and not to a worker that has just begun."""
     code = (
