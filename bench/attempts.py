@@ -15,9 +15,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bench.bed import PORT, TARGET, Bed
-from bench.peers.contestant import Contestant, Knock
+from bench.peers.contestant import Knock
 from gatekeeper.demo.network import inside
 from gatekeeper.demo.probe import resent_syns
 
@@ -39,6 +40,17 @@ def often(age: float) -> float:
 def now_and_then(_age: float) -> float:
     """Connect each 50 ms: what many clients can do at once."""
     return 0.05
+
+
+class Knocker(Protocol):
+    """Whoever makes knocks: a contestant."""
+
+    def make_ready(self, knocks: int) -> None:
+        """Make so many knocks ahead."""
+
+    def knock(self) -> Knock:
+        """Make one that has not been used."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +91,7 @@ class _Attempt:
     result: Result = field(default_factory=Result)
 
 
-def attempt(bed: Bed, contestant: Contestant, way: Way, count: int, *, sources: Sequence[str] = ()) -> list[Result]:
+def attempt(bed: Bed, contestant: Knocker, way: Way, count: int, *, sources: Sequence[str] = ()) -> list[Result]:
     """Make so many attempts; sockets are closed before this returns, and doors stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -97,7 +109,7 @@ def attempt(bed: Bed, contestant: Contestant, way: Way, count: int, *, sources: 
 class _Crowd:
     """Attempts that overlap."""
 
-    def __init__(self, contestant: Contestant, way: Way, names: Sequence[str]) -> None:
+    def __init__(self, contestant: Knocker, way: Way, names: Sequence[str]) -> None:
         self._contestant, self._way = contestant, way
         self._names = list(names)
         self._selector = selectors.DefaultSelector()

@@ -53,7 +53,9 @@ class Bed:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.__exit__(kind, error, trace)
 
     def _meet(self) -> None:
@@ -79,7 +81,13 @@ class Bed:
         """Run a tool in the server (or elsewhere); it must succeed. Return what it printed."""
         done = subprocess.run(
             netns_argv(at or self.server, *argv),
-            input=text, capture_output=True, text=True, check=False, timeout=seconds, cwd=ROOT, env=environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            cwd=ROOT,
+            env=environment(),
         )
         if done.returncode != 0:
             words = " ".join((done.stderr or done.stdout).split())
@@ -118,9 +126,14 @@ def environment(**more: str) -> dict[str, str]:
 def service(namespace: str, argv: list[str]) -> Iterator[None]:
     """Run a program that says a line when it is up, while the context lasts."""
     process = subprocess.Popen(
-        mortal_argv(*netns_argv(namespace, *argv)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT,
-        env=environment(), start_new_session=True,
-    )  # fmt: skip
+        mortal_argv(*netns_argv(namespace, *argv)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=environment(),
+        start_new_session=True,
+    )
     assert process.stdout is not None
     try:
         if not process.stdout.readline():
@@ -153,4 +166,4 @@ def fill(template: Path, target: Path, values: Mapping[str, str]) -> None:
 
 def as_json(value: object) -> str:
     """Write a value as the raw results have it."""
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+    return json.dumps(value, indent=1) + "\n"

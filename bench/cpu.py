@@ -10,7 +10,7 @@ from bench import packets
 from bench.attempts import Way, attempt, now_and_then
 from bench.bed import KNOCK_PORT, TARGET, Bed, BenchError
 from bench.clock import Clock
-from bench.junk import capture, flood
+from bench.junk import Force, capture, flood
 from bench.peers import CONTESTANTS, make
 from bench.peers.contestant import ATTACKER, Shape
 from bench.runs import Sizes, workshop
@@ -23,6 +23,9 @@ from gatekeeper.settings import Client, Ports, Rules, ServerKey, Service, Transp
 
 _RATE = 15_000
 """Packets of junk a second: few enough that nobody but the slowest loses any."""
+_RING = 512
+_FEW = 1_000
+"""Packets that say nothing about what one of them costs."""
 _JUNK = (Shape.RANDOM, Shape.TAGS)
 _KNOCKS = Way(now_and_then, patience=2, apart=0.04)
 
@@ -53,15 +56,17 @@ def _one(name: str, sizes: Sizes) -> dict[str, Any]:
             for shape in _JUNK:
                 junk = contestant.junk(shape, captured)
                 before = daemon.cpu()
-                with flood(bed, contestant, junk, rate=_RATE, seconds=sizes.seconds) as sent:
+                with flood(bed, contestant, junk, Force(_RATE, seconds=sizes.seconds)) as sent:
                     pass
                 seconds = daemon.cpu() - before
                 met = sent.arrived if sent.looked_at is None else sent.looked_at
                 row[shape.value] = {
-                    "cpu": seconds, "arrived": sent.arrived, "looked_at": sent.looked_at,
+                    "cpu": seconds,
+                    "arrived": sent.arrived,
+                    "looked_at": sent.looked_at,
                     "per_packet": seconds / sent.arrived if sent.arrived else None,
-                    "per_packet_looked_at": seconds / met if met > sent.arrived / 10 else None,
-                }  # fmt: skip
+                    "per_packet_looked_at": seconds / met if met >= _FEW else None,
+                }
     except BenchError as error:
         row["failed"] = str(error)
     return row
@@ -77,12 +82,12 @@ def _triage(seconds: float) -> dict[str, float]:
     gate = Gate(rules, enabled(rules, (ServerKey(server),), now=now), Allowlist(()), replays=ReplayMemory())
     payload = wire.Payload(action=wire.OPEN, sent_at=time.time_ns())
     good, _ = wire.Sealer(private, keys.public_of(server)).seal(payload, os.urandom(keys.SIZE), now=now)
-    kinds = {
-        Shape.RANDOM: lambda: os.urandom(100),
-        Shape.SHAPE: lambda: os.urandom(len(good)),
-        Shape.TAGS: lambda: good[:12] + os.urandom(len(good) - 12),
+    rings = {
+        Shape.RANDOM: [os.urandom(100) for _ in range(_RING)],
+        Shape.SHAPE: [os.urandom(len(good)) for _ in range(_RING)],
+        Shape.TAGS: [good[:12] + os.urandom(len(good) - 12) for _ in range(_RING)],
     }
-    return {shape.value: _rate(gate, [_datagram(make_one()) for _ in range(512)], now, seconds) for shape, make_one in kinds.items()}
+    return {shape.value: _rate(gate, list(map(_datagram, ring)), now, seconds) for shape, ring in rings.items()}
 
 
 def _datagram(payload: bytes) -> bytes:

@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Serve until we are ended."""
     listener = socket.create_server(("0.0.0.0", int(sys.argv[1])), backlog=4096)  # noqa: S104  (of a namespace of its own)
-    listener.setblocking(False)
+    listener.settimeout(0)
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     print("up", flush=True)

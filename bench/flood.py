@@ -9,12 +9,11 @@ from typing import Any
 from bench.attempts import RETRIES, Way, attempt, now_and_then
 from bench.bed import Bed, BenchError
 from bench.clock import Clock
-from bench.junk import capture, flood
+from bench.junk import Force, capture, flood
 from bench.peers import CONTESTANTS, make
 from bench.peers.contestant import Contestant, Shape
 from bench.runs import Sizes, workshop
 
-_FLOOD = 20.0
 _BEFORE = 0.3
 """Seconds of flood before the first knock."""
 _SHORT, _LONG = 4.0, 9.0
@@ -41,7 +40,11 @@ def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
 def _plan(sizes: Sizes) -> list[tuple[Shape, float | None, int]]:
     """List what is sent: the shape, the rate (nothing: the limit), and by how many senders."""
     most = max(os.cpu_count() or 1, 2)
-    first: list[tuple[Shape, float | None, int]] = [(Shape.RANDOM, 0, 1), (Shape.RANDOM, None, 1), (Shape.TAGS, None, 1)]
+    first: list[tuple[Shape, float | None, int]] = [
+        (Shape.RANDOM, 0, 1),
+        (Shape.RANDOM, None, 1),
+        (Shape.TAGS, None, 1),
+    ]
     if not sizes.flood_rates:
         return first
     limits: list[tuple[Shape, float | None, int]] = [(Shape.RANDOM, None, most), (Shape.REPLAY, None, 1)]
@@ -61,23 +64,25 @@ def _one(name: str, what: tuple[Shape, float | None, int], count: int) -> dict[s
         return row | {"failed": str(error)}
 
 
-def _flooded(
-    bed: Bed, contestant: Contestant, what: tuple[Shape, float | None, int], count: int
-) -> dict[str, Any]:
+def _flooded(bed: Bed, contestant: Contestant, what: tuple[Shape, float | None, int], count: int) -> dict[str, Any]:
     shape, rate, senders = what
     is_captured = shape in {Shape.TAGS, Shape.REPLAY, Shape.SHAPE}
     captured = capture(bed, contestant) if is_captured else []
     packets = contestant.junk(shape, captured)
     contestant.make_ready(count * (1 + len(RETRIES) * (shape in _RETRIED)))
-    with flood(bed, contestant, packets, rate=rate, senders=senders, seconds=_FLOOD) as sent:
+    with flood(bed, contestant, packets, Force(rate, senders)) as sent:
         time.sleep(_BEFORE if rate != 0 else 0)
         once = attempt(bed, contestant, ONCE, count)
         again = attempt(bed, contestant, AGAIN, count) if shape in _RETRIED else []
     row: dict[str, Any] = {
-        "sent": sent.sent, "seconds": sent.seconds, "arrived": sent.arrived, "rate": sent.rate, "knocks": count,
+        "sent": sent.sent,
+        "seconds": sent.seconds,
+        "arrived": sent.arrived,
+        "rate": sent.rate,
+        "knocks": count,
         "within_1s": sum(one.seconds is not None for one in once) / count,
         "looked_at": sent.looked_at,
-    }  # fmt: skip
+    }
     if again:
         row["within_3s_with_retries"] = sum(one.seconds is not None for one in again) / count
     return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -16,8 +17,20 @@ from bench.peers.contestant import Contestant, Knock
 from gatekeeper.demo.network import ip_in, mortal_argv, netns_argv
 
 _UPLINK = "uplink"
-_LONGEST = 20.0
+LONGEST = 20.0
+"""Seconds after which a flood ends by itself."""
 _CAPTURED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """How hard a flood is."""
+
+    rate: float | None
+    """Packets a second; nothing: as many as can be sent."""
+    senders: int = 1
+    seconds: float | None = None
+    """For how long; nothing: until it is told to end."""
 
 
 @dataclass(slots=True)
@@ -37,52 +50,53 @@ class Flood:
         return self.arrived / self.seconds if self.seconds else 0.0
 
 
+class _Listener:
+    """Passes knocks on, and remembers them."""
+
+    def __init__(self, contestant: Contestant, seen: list[Knock]) -> None:
+        self._contestant, self._seen = contestant, seen
+
+    def make_ready(self, knocks: int) -> None:
+        self._contestant.make_ready(knocks)
+
+    def knock(self) -> Knock:
+        self._seen.append(self._contestant.knock())
+        return self._seen[-1]
+
+
 def capture(bed: Bed, contestant: Contestant) -> list[Knock]:
     """Use some knocks up, as somebody who listens would see them."""
     seen: list[Knock] = []
-
-    class Listener:
-        """Passes knocks on, and remembers them."""
-
-        def make_ready(self, knocks: int) -> None:
-            contestant.make_ready(knocks)
-
-        def knock(self) -> Knock:
-            seen.append(contestant.knock())
-            return seen[-1]
-
-    attempt(bed, Listener(), Way(often, patience=2, apart=0.01), _CAPTURED)
+    attempt(bed, _Listener(contestant, seen), Way(often, patience=2, apart=0.01), _CAPTURED)
     return seen
 
 
 @contextlib.contextmanager
-def flood(
-    bed: Bed, contestant: Contestant, packets: Sequence[bytes], *, rate: float | None, senders: int = 1,
-    seconds: float = _LONGEST,
-) -> Iterator[Flood]:  # fmt: skip
-    """Send junk while the context lasts (20 s at the most); what it was is known at the end."""
+def flood(bed: Bed, contestant: Contestant, packets: Sequence[bytes], force: Force) -> Iterator[Flood]:
+    """Send junk while the context lasts, or for the time that was asked for; what it was is known at the end."""
     found = Flood()
-    if rate == 0:
+    if force.rate == 0:
         yield found
         return
-    neighbour = _neighbour(bed)
-    share = None if rate is None else rate / senders
-    plan = {"interface": _UPLINK, "neighbour": neighbour, "lengths": [len(one) for one in packets], "rate": share}
-    text = json.dumps({**plan, "seconds": seconds}).encode() + b"\n" + b"".join(packets)
+    share = None if force.rate is None else force.rate / force.senders
+    plan = {"interface": _UPLINK, "neighbour": _neighbour(bed), "lengths": [len(one) for one in packets], "rate": share}
+    text = json.dumps({**plan, "seconds": force.seconds or LONGEST}).encode() + b"\n" + b"".join(packets)
     processes: list[subprocess.Popen[bytes]] = []
+    arrived, looked_at = bed.arrived(), contestant.python_packets()
     try:
-        for _ in range(senders):
-            processes.append(_start(bed, text))
+        for _ in range(force.senders):
+            one = _start(bed, text)
+            processes.append(one)
         for one in processes:
             assert one.stdout is not None
             if one.stdout.readline() != b"up\n":
                 raise BenchError("a sender did not start")
-        arrived, looked_at = bed.arrived(), contestant.python_packets()
         yield found
         for one in processes:
-            if seconds < _LONGEST:  # it is to send all that it was told to
-                one.wait(seconds + 10)
-            end(one)
+            if force.seconds is None:
+                one.send_signal(signal.SIGTERM)
+        for one in processes:
+            one.wait((force.seconds or 0) + 10)
             assert one.stdout is not None
             said = json.loads(one.stdout.readline())
             found.sent += said["sent"]

@@ -22,23 +22,23 @@ _PATIENCE = 40
 class Daemon:
     """A program in the server's namespace; it has said that it is ready when the constructor returns."""
 
-    def __init__(
-        self, namespace: str, argv: Sequence[str], *, ready: str, log: Path, says: Path | None = None
-    ) -> None:
+    def __init__(self, namespace: str, argv: Sequence[str], *, ready: str, log: Path, says: Path | None = None) -> None:
         """Start it; ``says`` is where it says that it is ready, if that is not what it prints."""
         self._says = says or log
         begin = time.monotonic()
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                mortal_argv(*netns_argv(namespace, *argv)), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-                cwd=ROOT, env=environment(), start_new_session=True,
-            )  # fmt: skip
+                mortal_argv(*netns_argv(namespace, *argv)),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd=ROOT,
+                env=environment(),
+                start_new_session=True,
+            )
         try:
             while ready not in self.text():
-                if self.process.poll() is not None:
-                    raise BenchError(f"{Path(argv[0]).name} ended at its start: {' '.join(self.text().split())[-300:]}")
-                if time.monotonic() - begin > _PATIENCE:
-                    raise BenchError(f"{Path(argv[0]).name} was not ready after {_PATIENCE} s")
+                self._must_live(Path(argv[0]).name, time.monotonic() - begin)
                 time.sleep(_LOOK)
         except BaseException:
             end(self.process)
@@ -48,8 +48,16 @@ class Daemon:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         end(self.process)
+
+    def _must_live(self, name: str, passed: float) -> None:
+        if self.process.poll() is not None:
+            raise BenchError(f"{name} ended at its start: {' '.join(self.text().split())[-300:]}")
+        if passed > _PATIENCE:
+            raise BenchError(f"{name} was not ready after {_PATIENCE} s")
 
     def text(self) -> str:
         """Return what it has said so far."""

@@ -21,6 +21,8 @@ class Sizes:
     """For each flood and way."""
     counts: tuple[int, ...]
     """Clients, and open grants."""
+    opens: int
+    """For each of these numbers."""
     rounds: int
     """Of iperf3 and round trips."""
     seconds: float
@@ -36,16 +38,18 @@ QUICK = Sizes(
     flood_rates=(),
     flood_knocks=8,
     counts=(1, 1_000),
+    opens=5,
     rounds=1,
     seconds=1.0,
     starts=5,
-    budgets=(("knock", 36), ("flood", 60), ("cpu", 26), ("scale", 24), ("throughput", 13), ("idle", 13)),
+    budgets=(("knock", 32), ("flood", 56), ("cpu", 28), ("scale", 42), ("throughput", 15), ("idle", 13)),
 )
 FULL = Sizes(
     knocks=80,
     flood_rates=(10_000, 50_000, 100_000),
     flood_knocks=20,
     counts=(1, 1_000, 10_000),
+    opens=10,
     rounds=3,
     seconds=5.0,
     starts=20,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ from bench.bed import PORT, TARGET, Bed, BenchError, service
 from bench.clock import Clock
 from bench.peers import CONTESTANTS, make
 from bench.peers.contestant import Contestant
-
 from bench.runs import Sizes, workshop
 from gatekeeper.demo.network import inside
 
 NOBODY = "no firewall"
-_OPEN = Way(often, patience=5)
+_OPEN = Way(often, patience=2)
 _MOST = 2.0
 
 
@@ -39,21 +39,19 @@ class _Lane:
 
     def run(self, seconds: float) -> None:
         """Measure once."""
-        self.bed_is_open()
+        self._knock()
         server = ["iperf3", "-s", "-p", str(PORT), "--forceflush"]
         with service(self.bed.server, server):
             client = ["iperf3", "-c", TARGET, "-p", str(PORT), "-B", self.source, "-t", f"{seconds:.0f}", "-J"]
             said = json.loads(self.bed.run(*client, at=self.bed.client, seconds=seconds + 15))
             self.bits.append(said["end"]["sum_received"]["bits_per_second"])
-        import sys  # noqa: PLC0415
-
         with service(self.bed.server, [sys.executable, "-m", "bench.echo", str(PORT)]):
             self.trips.append(self._ping_pong(seconds))
 
-    def bed_is_open(self) -> None:
+    def _knock(self) -> None:
         """Knock anew: fwknopd's grants last for 30 s."""
         if self.contestant is not None:
-            attempt(self.bed, self.contestant, Way(_OPEN.pauses, 0.5), 1, sources=[self.source])
+            attempt(self.bed, self.contestant, _OPEN, 1, sources=[self.source])
 
     def _ping_pong(self, seconds: float) -> float:
         """Send a byte and wait for it, over and over; return round trips a second."""
@@ -95,5 +93,3 @@ def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
             bits, trips = figures.median(lane.bits), figures.median(lane.trips)
             found[name] = {"bits": bits, "trips": trips, "all_bits": lane.bits, "all_trips": lane.trips}
     return found
-
-

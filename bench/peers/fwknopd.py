@@ -106,5 +106,3 @@ class Fwknopd(Contestant):
     def noise(self, length: int) -> bytes:
         """Make base64 at random."""
         return bytes(self.random.choices(_ALPHABET, k=length))
-
-

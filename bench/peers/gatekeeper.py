@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import sys
 import time
 from typing import Any
@@ -63,15 +64,13 @@ class Gatekeeper(Contestant):
 
     def grant_many(self, count: int) -> None:
         """Knock from so many addresses."""
-        import socket  # noqa: PLC0415
-
         deadline = time.monotonic() + _PATIENCE
         for number in range(count):
             with inside(self.bed.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
                 one.bind((source(_FIRST_GRANT + number), 0))
                 (hit,) = self.knock()
                 one.sendto(hit.payload or b"", (TARGET, hit.port))
-            while number % _AT_ONCE == 0 and sum(row[2] for row in self.bed.queues()):
+            while number % _AT_ONCE == 0 and any(row[2] for row in self.bed.queues()):
                 time.sleep(0.001)
         while (there := len(self.status()["grants"])) < count:
             if time.monotonic() > deadline:
