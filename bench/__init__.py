@@ -1,0 +1,1 @@
+"""The benchmark: gatekeeper and its peers, side by side, on the same work (`scripts/bench`)."""

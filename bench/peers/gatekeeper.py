@@ -1,0 +1,95 @@
+"""gatekeeper, by its public commands and a rules file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+from bench.bed import TARGET, BenchError, fill, source
+from bench.peers.contestant import HERE, Contestant, Hit, Knock
+from bench.processes import Daemon
+from gatekeeper import keyfiles
+from gatekeeper.demo.network import inside
+from gatekeeper.demo.probe import KNOCK_PORT
+from gatekeeper.sealed import keys, wire
+
+_FIRST_GRANT = 15_000
+"""Where the addresses of grants begin that only stand there."""
+_AT_ONCE = 64
+_PATIENCE = 120
+
+
+class Gatekeeper(Contestant):
+    """The program that this is all about."""
+
+    title = "gatekeeper"
+
+    def configure(self) -> None:
+        """Make keys for the server and the client; the other clients are never heard of."""
+        self.state, self.rules = self.directory / "state", self.directory / "rules.yaml"
+        self.state.mkdir(mode=0o700)
+        server, private = keys.generate(), keys.generate()
+        self.server_key = keys.public_of(server)
+        keyfiles.write(str(self.state / keyfiles.SERVER_KEY), server)
+        self.identity = self.directory / "client.key"
+        keyfiles.write(str(self.identity), private)
+        others = [keys.public_of(keys.generate()) for _ in range(self.clients - 1)]
+        lines = [
+            f"  client-{number}: {{key: {keys.show(key)}, services: [door]}}"
+            for number, key in enumerate([*others, keys.public_of(private)])
+        ]
+        fill(HERE / "gatekeeper.yaml", self.rules, {"CLIENTS": "\n".join(lines)})
+        self._sealer = wire.Sealer(private, self.server_key)
+
+    def start(self) -> Daemon:
+        """Start ``gatekeeper run``."""
+        argv = [sys.executable, "-m", "gatekeeper", "run", *self._places()]
+        daemon = Daemon(self.bed.server, argv, ready=" ready\n", log=self.directory / "gatekeeper.log")
+        self.bed.keep(daemon)
+        return daemon
+
+    def _places(self) -> list[str]:
+        return ["--rules", str(self.rules), "--state-dir", str(self.state)]
+
+    def knock(self) -> Knock:
+        """Seal a knock of now."""
+        payload = wire.Payload(action=wire.OPEN, sent_at=time.time_ns())
+        datagram, _ = self._sealer.seal(payload, os.urandom(keys.SIZE), now=time.time())
+        return (Hit(KNOCK_PORT, datagram),)
+
+    def grant_many(self, count: int) -> None:
+        """Knock from so many addresses."""
+        deadline = time.monotonic() + _PATIENCE
+        for number in range(count):
+            with inside(self.bed.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+                one.bind((source(_FIRST_GRANT + number), 0))
+                (hit,) = self.knock()
+                one.sendto(hit.payload or b"", (TARGET, hit.port))
+            while number % _AT_ONCE == 0 and any(row[2] for row in self.bed.queues()):
+                time.sleep(0.001)
+        while (there := len(self.status()["grants"])) < count:
+            if time.monotonic() > deadline:
+                raise BenchError(f"{there} of {count} grants were open after {_PATIENCE} s")
+            time.sleep(0.5)
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``gatekeeper status --json`` prints."""
+        found: dict[str, Any] = json.loads(
+            self.bed.run(sys.executable, "-m", "gatekeeper", "status", "--json", *self._places())
+        )
+        return found
+
+    def client(self) -> list[str]:
+        """Knock as a user does who has no profile."""
+        key = base64.b64encode(self.server_key).decode()
+        program = [sys.executable, "-m", "gatekeeper", "knock", TARGET]
+        return [*program, "--identity", str(self.identity), "--server-key", key, "--quiet"]
+
+    def python_packets(self) -> int | None:
+        """Count what the queues have handed out."""
+        return self.bed.queued()

@@ -1,0 +1,64 @@
+"""How large a run is, and where it keeps its files."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything is done."""
+
+    knocks: int
+    """For each way of knocking."""
+    flood_rates: tuple[float, ...]
+    """Packets a second, besides none and the limit; without any, only the floods that matter most are sent."""
+    flood_knocks: int
+    """For each flood and way."""
+    counts: tuple[int, ...]
+    """Clients, and open grants."""
+    opens: int
+    """For each of these numbers."""
+    rounds: int
+    """Of iperf3 and round trips."""
+    seconds: float
+    """For what is looked at for a while."""
+    starts: int
+    """Of a client program."""
+    budgets: tuple[tuple[str, float], ...]
+    """Seconds for each part."""
+
+
+QUICK = Sizes(
+    knocks=8,
+    flood_rates=(),
+    flood_knocks=8,
+    counts=(1, 1_000),
+    opens=5,
+    rounds=1,
+    seconds=1.0,
+    starts=5,
+    budgets=(("knock", 32), ("flood", 56), ("cpu", 28), ("scale", 42), ("throughput", 15), ("idle", 13)),
+)
+FULL = Sizes(
+    knocks=80,
+    flood_rates=(10_000, 50_000, 100_000),
+    flood_knocks=20,
+    counts=(1, 1_000, 10_000),
+    opens=10,
+    rounds=3,
+    seconds=5.0,
+    starts=20,
+    budgets=(("knock", 165), ("flood", 370), ("cpu", 80), ("scale", 130), ("throughput", 70), ("idle", 45)),
+)
+
+
+@contextlib.contextmanager
+def workshop() -> Iterator[Path]:
+    """Make a folder for a contestant's files, which goes with all that is in it."""
+    with tempfile.TemporaryDirectory(prefix="gatekeeper-bench-") as name:
+        yield Path(name)
