@@ -69,7 +69,7 @@ class Floors:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Worker to keeper: what was counted since the last time. Sent each second, so it is a sign of life too."""
+    """Worker to keeper: what was counted since the last time."""
 
     counts: Mapping[str, int]
 

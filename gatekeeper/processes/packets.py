@@ -108,7 +108,8 @@ class _Desk:
 
     def send_counts(self) -> None:
         """Tell the keeper what was counted."""
-        self._send(Counts(self._observer.take_counts()))
+        if counts := self._observer.take_counts():
+            self._send(Counts(counts))
 
     def _renew(self, *, at_once: bool = False) -> None:
         for form in self._formats:
