@@ -135,7 +135,7 @@ def test_any_change_of_a_chain_of_ours_is_undone_and_foreign_rules_elsewhere_sta
     assert "repaired" not in running.log, "ours keep their place"
     changes = (
         ["-I", "GKEEPER-IN-ssh", "-j", "RETURN"],
-        ["-R", "GKEEPER-IN", "3", "-p", "tcp", "--dport", "1", "-g", "GKEEPER-IN-ssh"],
+        ["-R", "GKEEPER-IN", "1", "-p", "tcp", "--dport", "1", "-g", "GKEEPER-IN-ssh"],
         ["-D", "OUTPUT", "-j", "GKEEPER-OUT"],
         ["-A", "INPUT", "-j", "GKEEPER-IN"],
     )
