@@ -32,7 +32,9 @@ _DUMP_TRIES = 4
 _SOL_NETLINK, _ADD_MEMBERSHIP, _SO_RCVBUFFORCE = 270, 1, 33
 _SO_SNDBUFFORCE, _LARGEST_BATCH = 32, 1 << 22
 _NEWS_BUFFER, _READS_AT_ONCE = 1 << 20, 1000
-_RECEIVE = 1 << 18
+_RECEIVE = 1 << 16
+"""Bytes; the kernel's pieces have at most half as many (netlink_dump). From 128 KiB on malloc(3) asks the kernel
+for each buffer, which took as long as the whole conversation."""
 _PATIENCE = 5.0
 """Seconds until an answer that does not come is an error."""
 

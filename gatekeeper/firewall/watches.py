@@ -19,8 +19,8 @@ from gatekeeper.firewall.xtables import Xtables
 
 POLL = 0.1
 """Seconds between two looks where the kernel tells nothing."""
-_CHECK = 1.0
-"""Seconds between two looks where it does, in case that it did not."""
+_CHECK = 4.0
+"""Seconds between two looks where it does, in case that it did not. It also tells when its news were lost."""
 _OWN = ("iptables-nft-re", "ip6tables-nft-r", "iptables-restor", "ip6tables-resto")
 """Our own tools, as the kernel cuts their names off."""
 _KNOWN = (
@@ -93,7 +93,7 @@ class Told:
         self._bases: dict[int, dict[Place, bytes]] = {}
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for news; after a second without, or when some were lost, see whether anything has changed."""
+        """Wait for news; after some seconds without, or when some were lost, see whether anything has changed."""
         limit = _CHECK if seconds is None else seconds
         if self._news.wait(limit, self._woken):
             return self._read_news()

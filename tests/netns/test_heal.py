@@ -135,7 +135,7 @@ def test_any_change_of_a_chain_of_ours_is_undone_and_foreign_rules_elsewhere_sta
     assert "repaired" not in running.log, "ours keep their place"
     changes = (
         ["-I", "GKEEPER-IN-ssh", "-j", "RETURN"],
-        ["-R", "GKEEPER-IN", "3", "-p", "tcp", "--dport", "1", "-g", "GKEEPER-IN-ssh"],
+        ["-R", "GKEEPER-IN", "1", "-p", "tcp", "--dport", "1", "-g", "GKEEPER-IN-ssh"],
         ["-D", "OUTPUT", "-j", "GKEEPER-OUT"],
         ["-A", "INPUT", "-j", "GKEEPER-IN"],
     )
@@ -205,7 +205,7 @@ def test_what_is_changed_while_the_guardian_is_dead_is_not_taken_for_what_should
     before = rules_in(site, variant)
     guardian = children(running)["guardian"]
     os.kill(guardian, signal.SIGSTOP)  # as good as dead, and not replaced yet
-    for chain, number in (("GKEEPER-IN-ssh", "3"), ("GKEEPER-OUT-ssh", "3")):
+    for chain, number in (("GKEEPER-IN-ssh", "4"), ("GKEEPER-OUT-ssh", "4")):
         site.shell(tool(variant, 4), "-t", "mangle", "-R", chain, number, "-j", "RETURN")
     assert site.stranger_connects(4) == "open"
     os.kill(guardian, signal.SIGKILL)
@@ -218,7 +218,7 @@ def test_the_log_says_for_how_long_from_the_change_on(site: Site) -> None:
     """Not from the last look, which was at somebody's harmless change long before."""
     running = site.run()
     site.shell("iptables", "-t", "mangle", "-A", "POSTROUTING", "-j", "ACCEPT")
-    time.sleep(0.7)  # less than the second after which it looks by itself
+    time.sleep(0.7)  # less than the seconds after which it looks by itself
     site.shell("iptables", "-t", "mangle", "-F", "GKEEPER-IN-ssh")
     wait_until(lambda: " repaired " in running.log)
     exposed = re.search(r" exposed=(\d+)ms ", running.log)
