@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ clients:
   laptop: {{open: open_sesame, close: close_sesame, services: [ssh, echo]}}
   desk: {{open: open_desk, close: close_desk, services: [ssh, web]}}
 """
-MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/64"}
+MANY = {4: "198.18.0.0/16", 6: "2001:db8:cc::/48"}
 """Source addresses that the client may use besides its own."""
 _VERDICT = 0.3
 """Seconds after which a SYN has its verdict, if no packet waits for one: the worker holds it for 100 ms (holds.py)."""
@@ -238,6 +239,11 @@ while time.monotonic() < end:
 """
 
 
+def many(version: int, number: int) -> str:
+    """Name one of many sources; over IPv6 one of each network of 64 bits, which counts as a sender."""
+    return str(ip_network(MANY[version])[number if version == 4 else (number << 64) + 1])
+
+
 def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
     """Wait for something that must come true."""
     deadline, pause = time.monotonic() + seconds, 0.001
@@ -247,4 +253,4 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
         pause = min(2 * pause, 0.02)
 
 
-__all__ = ["CLIENT", "MANY", "SERVER", "SSH", "STRANGER", "UDP", "WEB", "Site", "wait_until"]
+__all__ = ["CLIENT", "MANY", "SERVER", "SSH", "STRANGER", "UDP", "WEB", "Site", "many", "wait_until"]

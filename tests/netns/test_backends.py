@@ -273,6 +273,7 @@ def test_grants_as_rules_survive_a_restart_and_a_kill_and_status_counts_them(sit
         "observes": False,
         "backend": "rules",
         "members": {"ssh": 1, "web": 0, "echo": 1},
+        "dropped": {},
     }
     site.ok("revoke", CLIENT[version])
     assert site.connect(version, timeout=0.3) == "silent"

@@ -6,14 +6,13 @@ import socket
 import statistics
 import sys
 import time
-from ipaddress import ip_network
 from subprocess import DEVNULL, Popen
 
 import pytest
 
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, netns_argv
-from tests.netns.site import MANY, SERVER, SSH, Site
+from tests.netns.site import SERVER, SSH, Site, many
 
 pytestmark = pytest.mark.timing
 PAIRS = 200
@@ -22,7 +21,7 @@ _IPV6_FREEBIND = 78  # linux/in6.h
 
 def knock_and_connect(site: Site, version: int, number: int) -> tuple[float, int]:
     """Knock and connect with no sleep, from a source of its own; return seconds and SYNs sent again."""
-    source = str(ip_network(MANY[version])[number])
+    source = many(version, number)
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     with inside(site.client):
         knocker, stream = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
-from ipaddress import ip_network
 
 import pytest
 
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside
-from tests.netns.site import MANY, SERVER, SSH, WEB, Site, wait_until
+from tests.netns.site import SERVER, SSH, WEB, Site, many, wait_until
 
 SHORT = f"""\
 services:
@@ -98,7 +97,7 @@ def test_a_thousand_grants_all_end_on_time_and_a_short_one_among_them(site: Site
     version = 4
     site.write_rules(SHORT)
     site.run()
-    sources = [str(address) for address in list(ip_network(MANY[version]).hosts())[:999]]
+    sources = [many(version, number) for number in range(1, 1000)]
     begin = time.monotonic()
     for source in sources:
         with inside(site.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knocker:
