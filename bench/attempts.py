@@ -97,7 +97,7 @@ def attempt(bed: Bed, contestant: Knocker, way: Way, count: int, *, sources: Seq
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     names = sources or [bed.next_source() for _ in range(count)]
     contestant.make_ready(count * len(way.knocks))
-    crowd = _Crowd(contestant, way, names)
+    crowd = _Crowd(bed, contestant, way, names)
     try:
         with inside(bed.client):
             return crowd.run()
@@ -109,8 +109,8 @@ def attempt(bed: Bed, contestant: Knocker, way: Way, count: int, *, sources: Seq
 class _Crowd:
     """Attempts that overlap."""
 
-    def __init__(self, contestant: Knocker, way: Way, names: Sequence[str]) -> None:
-        self._contestant, self._way = contestant, way
+    def __init__(self, bed: Bed, contestant: Knocker, way: Way, names: Sequence[str]) -> None:
+        self._bed, self._contestant, self._way = bed, contestant, way
         self._names = list(names)
         self._selector = selectors.DefaultSelector()
         self._running: list[_Attempt] = []
@@ -121,6 +121,7 @@ class _Crowd:
         results: list[Result] = []
         due = time.monotonic()
         while self._names or self._running:
+            self._bed.must_have_time()
             now = time.monotonic()
             if self._names and now >= due:
                 due = max(now, due + self._way.apart)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bench.clock import Clock
 from gatekeeper.demo.network import CLIENT, SERVER, Network, inside, ip_batch, mortal_argv, netns_argv
 
 PORT = 2222
@@ -38,8 +39,8 @@ def source(number: int, *, is_junk: bool = False) -> str:
 class Bed:
     """One set of namespaces, removed at its end with all that runs in it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, clock: Clock) -> None:
+        self.directory, self.clock = directory, clock
         self._serial = itertools.count()
         self._stack = contextlib.ExitStack()
 
@@ -65,6 +66,11 @@ class Bed:
             with contextlib.suppress(OSError):
                 one.connect((TARGET, 9))
 
+    def must_have_time(self) -> None:
+        """Give up what takes too long, so that the whole ends in time."""
+        if self.clock.grace() <= 0:
+            raise BenchError("it took too long")
+
     def next_source(self) -> str:
         """Name an address that has not knocked yet."""
         return source(next(self._serial))
@@ -79,16 +85,19 @@ class Bed:
 
     def run(self, *argv: str, text: str | None = None, seconds: float = 60, at: str | None = None) -> str:
         """Run a tool in the server (or elsewhere); it must succeed. Return what it printed."""
-        done = subprocess.run(
-            netns_argv(at or self.server, *argv),
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
-            cwd=ROOT,
-            env=environment(),
-        )
+        try:
+            done = subprocess.run(
+                netns_argv(at or self.server, *argv),
+                input=text,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=max(min(seconds, self.clock.grace()), 0.1),
+                cwd=ROOT,
+                env=environment(),
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{argv[0]} took too long") from None
         if done.returncode != 0:
             words = " ".join((done.stderr or done.stdout).split())
             raise BenchError(f"{argv[0]} failed: {words[-400:]}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+_GRACE = 8.0
+"""Seconds behind its end in which a part may bring to an end what it has begun."""
+
 
 class Clock:
     """A part's time."""
@@ -20,6 +23,10 @@ class Clock:
     def spent(self) -> float:
         """Return the seconds that have passed."""
         return time.monotonic() - self.begin
+
+    def grace(self) -> float:
+        """Return the seconds until what has been begun must be given up."""
+        return self.left() + _GRACE
 
     def allows(self, what: str, seconds: float = 0.0) -> bool:
         """Say whether there is time for something; if not, remember that it was left out."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from bench import packets
 from bench.attempts import Way, attempt, now_and_then
-from bench.bed import KNOCK_PORT, TARGET, Bed, BenchError
+from bench.bed import KNOCK_PORT, TARGET, BenchError
 from bench.clock import Clock
 from bench.junk import Force, capture, flood
 from bench.peers import CONTESTANTS, make
 from bench.peers.contestant import ATTACKER, Shape
-from bench.runs import Sizes, workshop
+from bench.runs import Sizes, scene
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
@@ -30,19 +30,18 @@ _JUNK = (Shape.RANDOM, Shape.TAGS)
 _KNOCKS = Way(now_and_then, patience=2, apart=0.04)
 
 
-def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
+def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Measure everybody."""
-    found: dict[str, Any] = {"triage": _triage(sizes.seconds / 2), "contestants": {}}
+    found |= {"triage": _triage(sizes.seconds / 2), "contestants": {}}
     for name in CONTESTANTS:
         if clock.allows(name, 2 + 2 * sizes.seconds):
-            found["contestants"][name] = _one(name, sizes)
-    return found
+            found["contestants"][name] = _one(name, clock, sizes)
 
 
-def _one(name: str, sizes: Sizes) -> dict[str, Any]:
+def _one(name: str, clock: Clock, sizes: Sizes) -> dict[str, Any]:
     row: dict[str, Any] = {}
     try:
-        with workshop() as directory, Bed(directory) as bed:
+        with scene(clock) as bed:
             bed.serve()
             contestant = make(name, bed)
             daemon = contestant.start()

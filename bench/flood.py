@@ -12,7 +12,7 @@ from bench.clock import Clock
 from bench.junk import Force, capture, flood
 from bench.peers import CONTESTANTS, make
 from bench.peers.contestant import Contestant, Shape
-from bench.runs import Sizes, workshop
+from bench.runs import Sizes, scene
 
 _BEFORE = 0.3
 """Seconds of flood before the first knock."""
@@ -25,16 +25,15 @@ AGAIN = Way(now_and_then, patience=3, knocks=RETRIES, apart=0.05)
 """As `gatekeeper connect` does it: a fresh knock after 150 ms, and so on, for 3 s."""
 
 
-def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
+def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Measure everybody under one flood after the other; the first ones matter most."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
+    found |= {name: [] for name in CONTESTANTS}
     for shape, rate, senders in _plan(sizes):
         seconds = _LONG if shape in _RETRIED else _SHORT
         for name in CONTESTANTS:
             what = f"{name}, {shape}, {'the limit' if rate is None else int(rate)}, {senders} sender(s)"
             if clock.allows(what, seconds):
-                found[name].append(_one(name, (shape, rate, senders), sizes.flood_knocks))
-    return found
+                found[name].append(_one(name, clock, (shape, rate, senders), sizes.flood_knocks))
 
 
 def _plan(sizes: Sizes) -> list[tuple[Shape, float | None, int]]:
@@ -52,10 +51,10 @@ def _plan(sizes: Sizes) -> list[tuple[Shape, float | None, int]]:
     return [*first, *limits, *rates, (Shape.SHAPE, None, 1), (Shape.SPOOFED, None, 1)]
 
 
-def _one(name: str, what: tuple[Shape, float | None, int], count: int) -> dict[str, Any]:
+def _one(name: str, clock: Clock, what: tuple[Shape, float | None, int], count: int) -> dict[str, Any]:
     row: dict[str, Any] = {"shape": what[0].value, "asked": what[1], "senders": what[2]}
     try:
-        with workshop() as directory, Bed(directory) as bed:
+        with scene(clock) as bed:
             bed.serve()
             contestant = make(name, bed)
             contestant.start()

@@ -11,20 +11,19 @@ from bench.bed import Bed, BenchError
 from bench.clock import Clock
 from bench.peers import CONTESTANTS, make
 from bench.processes import Daemon
-from bench.runs import Sizes, workshop
+from bench.runs import Sizes, scene
 
 _SETTLE = 2.0
 """Seconds after which a start is over."""
 
 
-def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
+def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Start everybody one by one; then let all be idle at the same time."""
-    found: dict[str, Any] = {}
     daemons: dict[str, tuple[Bed, Daemon]] = {}
     with contextlib.ExitStack() as stack:
         for name in CONTESTANTS:
             if clock.allows(name, 2 * sizes.seconds + 2):
-                bed = stack.enter_context(Bed(stack.enter_context(workshop())))
+                bed = stack.enter_context(scene(clock))
                 found[name] = _started(name, bed, sizes, daemons)
         time.sleep(_SETTLE)
         before = {name: (daemon.cpu(), daemon.wakeups()) for name, (_, daemon) in daemons.items()}
@@ -41,7 +40,6 @@ def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
                 "processes": sorted(memory.values(), reverse=True),
                 "first_and_worker": _first_and_worker(bed, daemon, memory),
             }
-    return found
 
 
 def _started(name: str, bed: Bed, sizes: Sizes, daemons: dict[str, tuple[Bed, Daemon]]) -> dict[str, Any]:

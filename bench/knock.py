@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from bench import figures
 from bench.attempts import Result, Way, attempt, never, often
-from bench.bed import Bed, BenchError
+from bench.bed import BenchError
 from bench.clock import Clock
 from bench.peers import CONTESTANTS, make
-from bench.runs import Sizes, workshop
+from bench.runs import Sizes, scene
 
 WAYS = {
     "no sleep": Way(never, patience=4),
@@ -18,21 +17,18 @@ WAYS = {
 }
 
 
-def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
+def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Measure everybody, each in both ways."""
-    found: dict[str, Any] = {}
     for name in CONTESTANTS:
         found[name] = {}
         for title, way in WAYS.items():
             if clock.allows(f"{name}, {title}", 5):
-                with workshop() as directory:
-                    found[name][title] = _one(directory, name, way, sizes.knocks)
-    return found
+                found[name][title] = _one(name, clock, way, sizes.knocks)
 
 
-def _one(directory: Path, name: str, way: Way, count: int) -> dict[str, Any]:
+def _one(name: str, clock: Clock, way: Way, count: int) -> dict[str, Any]:
     try:
-        with Bed(directory) as bed:
+        with scene(clock) as bed:
             bed.serve()
             contestant = make(name, bed)
             contestant.start()

@@ -11,24 +11,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.bed import ROOT, BenchError, end, environment
+from bench.bed import ROOT, Bed, BenchError, end, environment
 from gatekeeper.demo.network import mortal_argv, netns_argv
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _LOOK = 0.001
-_PATIENCE = 40
+_PATIENCE = 20
 
 
 class Daemon:
     """A program in the server's namespace; it has said that it is ready when the constructor returns."""
 
-    def __init__(self, namespace: str, argv: Sequence[str], *, ready: str, log: Path, says: Path | None = None) -> None:
+    def __init__(self, bed: Bed, argv: Sequence[str], *, ready: str, log: Path, says: Path | None = None) -> None:
         """Start it; ``says`` is where it says that it is ready, if that is not what it prints."""
         self._says = says or log
         begin = time.monotonic()
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
-                mortal_argv(*netns_argv(namespace, *argv)),
+                mortal_argv(*netns_argv(bed.server, *argv)),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -38,6 +38,7 @@ class Daemon:
             )
         try:
             while ready not in self.text():
+                bed.must_have_time()
                 self._must_live(Path(argv[0]).name, time.monotonic() - begin)
                 time.sleep(_LOOK)
         except BaseException:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.bed import Bed
+from bench.clock import Clock
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -53,12 +56,12 @@ FULL = Sizes(
     rounds=3,
     seconds=5.0,
     starts=20,
-    budgets=(("knock", 165), ("flood", 370), ("cpu", 80), ("scale", 130), ("throughput", 70), ("idle", 45)),
+    budgets=(("knock", 165), ("flood", 350), ("cpu", 80), ("scale", 150), ("throughput", 70), ("idle", 45)),
 )
 
 
 @contextlib.contextmanager
-def workshop() -> Iterator[Path]:
-    """Make a folder for a contestant's files, which goes with all that is in it."""
-    with tempfile.TemporaryDirectory(prefix="gatekeeper-bench-") as name:
-        yield Path(name)
+def scene(clock: Clock) -> Iterator[Bed]:
+    """Make a bed, and a folder for a contestant's files; both go with all that is in them."""
+    with tempfile.TemporaryDirectory(prefix="gatekeeper-bench-") as name, Bed(Path(name), clock) as bed:
+        yield bed

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bench.attempts import Way, attempt, often
-from bench.bed import Bed, BenchError
+from bench.bed import BenchError
 from bench.clock import Clock
 from bench.knock import summary
 from bench.peers import CONTESTANTS, make
-from bench.runs import Sizes, workshop
+from bench.runs import Sizes, scene
 
 _MANY = 10_000
 _SHORT, _LONG = 3.0, 12.0
@@ -17,12 +17,9 @@ _SHORT, _LONG = 3.0, 12.0
 _OPENS = Way(often, patience=5, apart=0.1)
 
 
-def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
+def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Measure everybody with each number of clients, and of grants; small numbers first."""
-    found: dict[str, Any] = {
-        "clients": {name: {} for name in CONTESTANTS},
-        "grants": {name: {} for name in CONTESTANTS},
-    }
+    found |= {kind: {name: {} for name in CONTESTANTS} for kind in ("clients", "grants")}
     hopeless: set[tuple[str, str]] = set()
     for count in sizes.counts:
         for kind in ("grants", "clients"):
@@ -32,16 +29,15 @@ def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
                     seconds = _LONG if count >= _MANY else _SHORT
                     if (kind, name) in hopeless or not clock.allows(f"{name}, {count} {kind}", seconds):
                         continue
-                    row = _one(name, sizes.opens, **{kind: count})
+                    row = _one(name, clock, sizes.opens, **{kind: count})
                 found[kind][name][str(count)] = row
                 if "failed" in row or not row["connected"]:
                     hopeless.add((kind, name))  # it will be no better with more
-    return found
 
 
-def _one(name: str, opens: int, *, clients: int = 1, grants: int = 0) -> dict[str, Any]:
+def _one(name: str, clock: Clock, opens: int, *, clients: int = 1, grants: int = 0) -> dict[str, Any]:
     try:
-        with workshop() as directory, Bed(directory) as bed:
+        with scene(clock) as bed:
             bed.serve()
             contestant = make(name, bed, clients=clients)
             daemon = contestant.start()

@@ -16,6 +16,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 MOST_SECONDS, MOST_PACKETS = 30.0, 20_000_000
 _BATCH = 64
@@ -77,7 +78,15 @@ class Sender:
         return done
 
 
-def flood(sender: Sender, *, rate: float | None, seconds: float, is_over: list[bool]) -> tuple[int, float]:
+class Sends(Protocol):
+    """Whoever sends: a sender."""
+
+    def send(self, most: int) -> int:
+        """Send up to so many packets; return how many it were."""
+        ...
+
+
+def flood(sender: Sends, *, rate: float | None, seconds: float, is_over: list[bool]) -> tuple[int, float]:
     """Send for a time, at so many packets a second, or as fast as it goes."""
     sent, begin = 0, time.monotonic()
     batch = _BATCH if rate is None else max(1, min(_BATCH, int(rate / 500)))

@@ -7,16 +7,15 @@ import json
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from bench import figures
 from bench.attempts import Way, attempt, often
-from bench.bed import PORT, TARGET, Bed, BenchError, service
+from bench.bed import PORT, TARGET, BenchError, service
 from bench.clock import Clock
 from bench.peers import CONTESTANTS, make
 from bench.peers.contestant import Contestant
-from bench.runs import Sizes, workshop
+from bench.runs import Sizes, scene
 from gatekeeper.demo.network import inside
 
 NOBODY = "no firewall"
@@ -27,8 +26,8 @@ _MOST = 2.0
 class _Lane:
     """A bed with a contestant, or with none, and what was measured on it."""
 
-    def __init__(self, name: str, directory: Path, stack: contextlib.ExitStack) -> None:
-        self.bed = stack.enter_context(Bed(directory))
+    def __init__(self, name: str, clock: Clock, stack: contextlib.ExitStack) -> None:
+        self.bed = stack.enter_context(scene(clock))
         self.contestant: Contestant | None = None
         if name != NOBODY:
             self.contestant = make(name, self.bed)
@@ -70,15 +69,14 @@ class _Lane:
         return count / passed
 
 
-def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
+def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Measure in turns, so that what changes on the machine meets all alike."""
-    found: dict[str, Any] = {}
     seconds = min(sizes.seconds, _MOST)
     with contextlib.ExitStack() as stack:
         lanes: dict[str, _Lane] = {}
         for name in (NOBODY, *(one for one in CONTESTANTS if "tuned" not in one)):
             try:
-                lanes[name] = _Lane(name, stack.enter_context(workshop()), stack)
+                lanes[name] = _Lane(name, clock, stack)
             except BenchError as error:
                 found[name] = {"failed": str(error)}
         for turn in range(sizes.rounds):
@@ -92,4 +90,3 @@ def measure(sizes: Sizes, clock: Clock) -> dict[str, Any]:
         for name, lane in lanes.items():
             bits, trips = figures.median(lane.bits), figures.median(lane.trips)
             found[name] = {"bits": bits, "trips": trips, "all_bits": lane.bits, "all_trips": lane.trips}
-    return found

@@ -61,7 +61,7 @@ class Fwknopd(Contestant):
     def start(self) -> Daemon:
         """Start fwknopd in the foreground, which is how it says when it is ready."""
         argv = ["fwknopd", "-f", "-c", str(self.directory / "fwknopd.conf"), "-a", str(self.directory / "access.conf")]
-        daemon = Daemon(self.bed.server, argv, ready=self.started, log=self.directory / "fwknopd.log")
+        daemon = Daemon(self.bed, argv, ready=self.started, log=self.directory / "fwknopd.log")
         self.bed.keep(daemon)
         return daemon
 

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from bench.bed import TARGET, BenchError, fill, source
+from bench.bed import TARGET, fill, source
 from bench.peers.contestant import HERE, Contestant, Hit, Knock
 from bench.processes import Daemon
 from gatekeeper import keyfiles
@@ -21,7 +21,6 @@ from gatekeeper.sealed import keys, wire
 _FIRST_GRANT = 15_000
 """Where the addresses of grants begin that only stand there."""
 _AT_ONCE = 64
-_PATIENCE = 120
 
 
 class Gatekeeper(Contestant):
@@ -49,7 +48,7 @@ class Gatekeeper(Contestant):
     def start(self) -> Daemon:
         """Start ``gatekeeper run``."""
         argv = [sys.executable, "-m", "gatekeeper", "run", *self._places()]
-        daemon = Daemon(self.bed.server, argv, ready=" ready\n", log=self.directory / "gatekeeper.log")
+        daemon = Daemon(self.bed, argv, ready=" ready\n", log=self.directory / "gatekeeper.log")
         self.bed.keep(daemon)
         return daemon
 
@@ -64,17 +63,16 @@ class Gatekeeper(Contestant):
 
     def grant_many(self, count: int) -> None:
         """Knock from so many addresses."""
-        deadline = time.monotonic() + _PATIENCE
         for number in range(count):
             with inside(self.bed.client), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
                 one.bind((source(_FIRST_GRANT + number), 0))
                 (hit,) = self.knock()
                 one.sendto(hit.payload or b"", (TARGET, hit.port))
             while number % _AT_ONCE == 0 and any(row[2] for row in self.bed.queues()):
+                self.bed.must_have_time()
                 time.sleep(0.001)
-        while (there := len(self.status()["grants"])) < count:
-            if time.monotonic() > deadline:
-                raise BenchError(f"{there} of {count} grants were open after {_PATIENCE} s")
+        while len(self.status()["grants"]) < count:
+            self.bed.must_have_time()
             time.sleep(0.5)
 
     def status(self) -> dict[str, Any]:

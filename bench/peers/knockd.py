@@ -46,7 +46,7 @@ class Knockd(Contestant):
         """Start it in the foreground; its log says when it is ready."""
         argv = ["knockd", "-i", UPLINK, "-c", str(self.directory / "knockd.conf")]
         events, log = self.directory / "knockd.events", self.directory / "knockd.log"
-        daemon = Daemon(self.bed.server, argv, ready=_STARTED, log=log, says=events)
+        daemon = Daemon(self.bed, argv, ready=_STARTED, log=log, says=events)
         self.bed.keep(daemon)
         return daemon
 

@@ -19,8 +19,8 @@ from gatekeeper.firewall.xtables import Xtables
 
 POLL = 0.1
 """Seconds between two looks where the kernel tells nothing."""
-_CHECK = 4.0
-"""Seconds between two looks where it does, in case that it did not. It also tells when its news were lost."""
+_CHECK = 1.0
+"""Seconds between two looks where it does, in case that it did not; the guardian looks at the clock then, too."""
 _OWN = ("iptables-nft-re", "ip6tables-nft-r", "iptables-restor", "ip6tables-resto")
 """Our own tools, as the kernel cuts their names off."""
 _KNOWN = (
