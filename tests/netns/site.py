@@ -240,8 +240,11 @@ while time.monotonic() < end:
 
 
 def many(version: int, number: int) -> str:
-    """Name one of many sources; over IPv6 one of each network of 64 bits, which counts as a sender."""
-    return str(ip_network(MANY[version])[number if version == 4 else (number << 64) + 1])
+    """Name one of many sources; over IPv6 one of each network of 64 bits, which counts as a sender.
+
+    Its last 32 bits differ as well: it is by these that the kernel chooses a queue (seen on 6.18).
+    """
+    return str(ip_network(MANY[version])[number if version == 4 else (number << 64) + number])
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from gatekeeper.demo.server import Gatekeeper
 from gatekeeper.firewall.lanes import MAX_WORKERS, Lane
 from tests.netns.device import Device, forge, rules_for, send, server_key
 from tests.netns.family import children, is_alive, kill, workers
-from tests.netns.site import MANY, RULES, SERVER, SSH, Site, many, wait_until
+from tests.netns.site import RULES, SERVER, SSH, Site, many, wait_until
 
 FOUR = f"workers: 4\n{RULES}"
 QUEUE = 6220
@@ -235,7 +234,7 @@ def test_a_grant_by_hand_and_a_close_are_known_to_every_worker(site: Site, versi
     site.write_rules(FOUR)
     site.run()
     for number in range(1, 4):
-        address = str(ip_network(MANY[version])[number])
+        address = many(version, number)
         knocker, stream = sockets(site, version, number)
         with knocker, stream:
             stream.setblocking(False)
