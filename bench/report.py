@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ def write(folder: Path, found: dict[str, Any]) -> Path:
     (folder / "benchmarks.json").write_text(as_json(found))
     path = folder / "benchmarks.md"
     path.write_text("\n".join(_lines(found, drawings)).rstrip() + "\n")
+    owner = folder.stat()
+    for one in (path, folder / "benchmarks.json", drawings, *drawings.iterdir()):
+        os.chown(one, owner.st_uid, owner.st_gid)  # root's files in a user's checkout are a nuisance to remove
     return path
 
 

@@ -45,7 +45,7 @@ QUICK = Sizes(
     rounds=1,
     seconds=1.0,
     starts=5,
-    budgets=(("knock", 32), ("flood", 56), ("cpu", 28), ("scale", 42), ("throughput", 15), ("idle", 13)),
+    budgets=(("knock", 32), ("flood", 56), ("cpu", 28), ("throughput", 17), ("idle", 13), ("scale", 42)),
 )
 FULL = Sizes(
     knocks=80,
@@ -56,7 +56,7 @@ FULL = Sizes(
     rounds=3,
     seconds=5.0,
     starts=20,
-    budgets=(("knock", 165), ("flood", 350), ("cpu", 80), ("scale", 150), ("throughput", 70), ("idle", 45)),
+    budgets=(("knock", 165), ("flood", 350), ("cpu", 80), ("throughput", 70), ("idle", 45), ("scale", 150)),
 )
 
 

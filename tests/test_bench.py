@@ -32,10 +32,10 @@ def test_a_busy_machine_is_named_as_a_reason() -> None:
     assert "load 7.0 on 2 CPUs" in ready.why
 
 
-@pytest.mark.parametrize(("sizes", "limit"), [(FULL, 880), (QUICK, 172)], ids=["full", "quick"])
+@pytest.mark.parametrize(("sizes", "limit"), [(FULL, 880), (QUICK, 168)], ids=["full", "quick"])
 def test_the_parts_together_keep_to_the_time_of_a_run(sizes: Sizes, limit: float) -> None:
     """What a part does when its time is over takes a little longer, so the whole has a clock of its own, too."""
-    assert sum(seconds for _, seconds in sizes.budgets) <= limit + 15
+    assert sum(seconds for _, seconds in sizes.budgets) <= limit + 25
 
 
 def test_what_there_was_no_time_for_is_remembered() -> None:

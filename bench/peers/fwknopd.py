@@ -66,13 +66,12 @@ class Fwknopd(Contestant):
         return daemon
 
     def make_ready(self, knocks: int) -> None:
-        """Have fwknop, the client, make knocks; they are good for two minutes."""
-        self._ahead.clear()
-        self._make(knocks)
+        """Have fwknop, the client, make those that are missing; they are good for two minutes, longer than a bed."""
+        self._make(max(knocks - len(self._ahead), 0))
 
     def _make(self, knocks: int) -> None:
         saved = self.directory / "knocks"
-        saved.unlink(missing_ok=True)
+        saved.write_bytes(b"")
         argv = [*self._fwknop(), "--test", "--save-packet", str(saved), "--save-packet-append"]
         for _ in range(knocks):
             self.bed.run(*argv)
