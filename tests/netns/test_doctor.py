@@ -19,6 +19,7 @@ import gatekeeper
 from gatekeeper.demo.network import netns_argv
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import RULES, SSH, UDP, WEB, Site
+from tests.netns.test_sealed import start
 
 TOOLS = ("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
 HOLDER = """
@@ -187,6 +188,16 @@ def test_a_ruleset_that_is_not_whole_is_found(site: Site) -> None:
     found.has("wrong", "lets 192.0.2.77 in to ssh", "no grant", "restart")
     found.has("warning", "others can look into", "chmod 700")
     found.has("wrong", "can be written by other users", "chmod go-w")
+
+
+def test_a_kernel_that_knows_no_tags_is_found_and_one_that_knows_some_is_in_order(site: Site) -> None:
+    """Which tags they are does not stand in the rules, so any are as they should be; none at all lets nobody knock."""
+    running, _ = start(site)
+    assert "is what the rules say" in "".join(examine(site).at("ok"))
+    running.kill()
+    for tool in ("iptables", "ip6tables"):
+        site.shell(tool, "-t", "raw", "-F", "GKEEPER-TAGS")
+    examine(site).has("wrong", "iptables (nft): the kernel knows no door tags", "start `gatekeeper run`")
 
 
 def test_a_queue_that_somebody_else_has_and_a_run_that_is_gone_are_found(site: Site) -> None:
