@@ -322,6 +322,8 @@ class Guardian(threading.Thread):
         return {name: index for name, index in self._sets.indices().items() if name in ours}
 
     def _repair_wholly(self) -> None:
+        if self._sets is not None:  # whatever the last look said: somebody may be taking them out at this moment
+            tools.restore_sets(sets.create_text(self._rules))
         for version in self._expected:
             before = self._variant.save(version)
             whole = apply.whole_text(self._rules, version, self._members, before, known_tags=self._known.known)
