@@ -13,7 +13,7 @@ from gatekeeper.store.sqlite import FILE, SqliteStore
 from tests.netns.site import CLIENT, Site, wait_until
 
 MANY = 20_000
-CROWD = 3000
+CROWD = 2000
 """Grants that end together."""
 
 
@@ -43,10 +43,10 @@ def test_with_twenty_thousand_grants_all_goes_on_as_with_one(site: Site) -> None
             pass
 
     site.ok("grant", "10.9.8.7", "ssh", "--ttl", "1h")
-    wait_until(lambda: "granted-elsewhere" in running.log)
+    wait_until(lambda: "granted-elsewhere" in running.log, seconds=20)
     assert running.log.count("granted-elsewhere") == 1, "what it had no part in was taken for news"
     site.ok("revoke", "10.9.8.7")
-    wait_until(lambda: "revoked-elsewhere" in running.log)
+    wait_until(lambda: "revoked-elsewhere" in running.log, seconds=20)
 
     short = site.ok("status").splitlines()
     assert len(short) < 60
@@ -56,16 +56,14 @@ def test_with_twenty_thousand_grants_all_goes_on_as_with_one(site: Site) -> None
     assert mine["source"] == "11.0.0.1"
 
     now = time.time()
-    with contextlib.closing(
-        SqliteStore(site.state)
-    ) as store:  # as another process that dies before it tells the kernel
-        store.commit([Admit(grants(CROWD, first=12, end=now + 4))], now=now)
-    wait_until(lambda: site.status()["kernel"]["members"]["ssh"] == MANY + 2 + CROWD)
-    time.sleep(max(0.0, now + 4 - time.time()))
+    with contextlib.closing(SqliteStore(site.state)) as store:  # as one that dies before it tells the kernel
+        store.commit([Admit(grants(CROWD, first=12, end=now + 6))], now=now)
+    wait_until(lambda: f"granted-elsewhere grants={CROWD}\n" in running.log, seconds=20)
+    time.sleep(max(0.0, now + 6 - time.time()))
     with site.stream(4, knock=b"open_sesame"):  # beside the crowd that ends now
         pass
+    wait_until(lambda: stored(site) == MANY + 4, seconds=20)
     wait_until(lambda: site.status()["kernel"]["members"]["ssh"] == MANY + 2)
-    wait_until(lambda: stored(site) == MANY + 4, seconds=15)
 
     site.ok("revoke", CLIENT[6])
     running.kill()
