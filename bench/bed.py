@@ -97,10 +97,10 @@ class Bed:
                 env=environment(),
             )
         except subprocess.TimeoutExpired:
-            raise BenchError(f"{argv[0]} took too long") from None
+            raise BenchError(f"{Path(argv[0]).name} took too long") from None
         if done.returncode != 0:
             words = " ".join((done.stderr or done.stdout).split())
-            raise BenchError(f"{argv[0]} failed: {words[-400:]}")
+            raise BenchError(f"{Path(argv[0]).name} failed: {words[-400:]}")
         return done.stdout
 
     def arrived(self) -> int:
@@ -146,7 +146,7 @@ def service(namespace: str, argv: list[str]) -> Iterator[None]:
     assert process.stdout is not None
     try:
         if not process.stdout.readline():
-            raise BenchError(f"{argv[0]} did not start")
+            raise BenchError(f"{Path(argv[0]).name} did not start")
         yield
     finally:
         end(process)

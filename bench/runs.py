@@ -56,7 +56,7 @@ FULL = Sizes(
     rounds=3,
     seconds=5.0,
     starts=20,
-    budgets=(("knock", 165), ("flood", 350), ("cpu", 80), ("throughput", 70), ("idle", 45), ("scale", 150)),
+    budgets=(("knock", 145), ("flood", 300), ("cpu", 95), ("throughput", 80), ("idle", 35), ("scale", 220)),
 )
 
 
