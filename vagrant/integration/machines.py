@@ -81,9 +81,9 @@ def ok(*argv: str) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
     """Wait for something that must come true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.5)
@@ -112,6 +112,11 @@ def connects(*, seconds: float = 4.0) -> list[str]:
     """Connect over IPv4 and IPv6, as ``connect`` does."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda version: connect(version, seconds=seconds), SERVER))
+
+
+def shut() -> None:
+    """Wait until a close has shut the server to us, over IPv4 and IPv6: it is a knock for each, read one by one."""
+    wait_until(lambda: connects(seconds=3) == CLOSED, seconds=30)
 
 
 def say(text: str) -> None:
