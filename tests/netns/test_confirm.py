@@ -224,9 +224,11 @@ def test_flush_is_final_also_while_the_guard_tries_again(site: Site) -> None:
     site.shell("ipset", "create", "gatekeeper-t4-ssh", "hash:net", "timeout", "0")
     match = ["FORWARD", "-m", "set", "--match-set", "gatekeeper-t4-ssh", "src"]
     site.shell("iptables-nft", "-A", *match)  # so that the set cannot go, and nothing be put back
-    with subprocess.Popen(netns_argv(site.server, *gatekeeper_argv("confirm", "--revert"))) as revert:
-        time.sleep(1)
+    argv = netns_argv(site.server, *gatekeeper_argv("confirm", "--revert"))
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as revert:
         assert "it is too late" in site.command("confirm").stderr
+        assert revert.stdout is not None
+        assert any("trying again in 5 s" in line for line in revert.stdout)  # time enough for what follows
         site.shell("iptables-nft", "-D", *match)
         assert "called off" in site.ok("flush", "--stop")
         assert revert.wait(10) == 1

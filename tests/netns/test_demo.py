@@ -70,15 +70,7 @@ def test_the_demo_shows_everything_going_as_it_should() -> None:
     assert done.stdout.rstrip().endswith("all went as it should")
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Let what we start be interrupted by Ctrl-C, also where these tests run in a shell's background, which is not."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("untouched", "interruptible")
+@pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
     ("name", "delay"), [("SIGINT", 0.02), ("SIGINT", 0.4), ("SIGINT", 3.5), ("SIGTERM", 0.4), ("SIGHUP", 3.5)]
 )

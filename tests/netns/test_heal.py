@@ -306,8 +306,9 @@ def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site:
         os.kill(keeper, signal.SIGSTOP)
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
-        # the kernel lets go of a set some time after its rules have gone
-        wait_until(lambda name=name: site.inside(site.server, "ipset", "destroy", name).returncode == 0)  # type: ignore[misc]
+        # The kernel lets go of a set some time after its rules have gone: long after, where it has much to clean up.
+        gone = lambda name=name: site.inside(site.server, "ipset", "destroy", name).returncode == 0  # noqa: E731
+        wait_until(gone, seconds=20)
     site.shell("ipset", "create", "somebody-elses", "hash:ip")
     for version in (6, 4):
         site.shell("ipset", "create", f"gatekeeper-{version}-web", "hash:net", "timeout", "0", *family(version))
