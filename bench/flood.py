@@ -18,7 +18,8 @@ _BEFORE = 0.3
 """Seconds of flood before the first knock."""
 _SHORT, _LONG = 4.0, 9.0
 """Seconds that one flood takes, about."""
-_RETRIED = {Shape.TAGS, Shape.REPLAY}
+_RETRIED = {Shape.TAGS, Shape.REPLAY, Shape.SPOOFED_TAGS}
+_TELLS_SENDERS_APART = "gatekeeper"
 ONCE = Way(now_and_then, patience=1, apart=0.05)
 """One knock, and a second to be let in."""
 AGAIN = Way(now_and_then, patience=3, knocks=RETRIES, apart=0.05)
@@ -31,6 +32,8 @@ def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     for shape, rate, senders in _plan(sizes):
         seconds = _LONG if shape in _RETRIED else _SHORT
         for name in CONTESTANTS:
+            if shape is Shape.SPOOFED_TAGS and name != _TELLS_SENDERS_APART:
+                continue  # to the others it is the same as without forging
             what = f"{name}, {shape}, {'the limit' if rate is None else int(rate)}, {senders} sender(s)"
             if clock.allows(what, seconds):
                 found[name].append(_one(name, clock, (shape, rate, senders), sizes.flood_knocks))
@@ -47,6 +50,7 @@ def _plan(sizes: Sizes) -> list[tuple[Shape, float | None, int]]:
     if not sizes.flood_rates:
         return first
     limits: list[tuple[Shape, float | None, int]] = [(Shape.RANDOM, None, most), (Shape.REPLAY, None, 1)]
+    limits.append((Shape.SPOOFED_TAGS, None, 1))
     rates: list[tuple[Shape, float | None, int]] = [(Shape.RANDOM, rate, 1) for rate in sizes.flood_rates]
     return [*first, *limits, *rates, (Shape.SHAPE, None, 1), (Shape.SPOOFED, None, 1)]
 
@@ -65,7 +69,7 @@ def _one(name: str, clock: Clock, what: tuple[Shape, float | None, int], count: 
 
 def _flooded(bed: Bed, contestant: Contestant, what: tuple[Shape, float | None, int], count: int) -> dict[str, Any]:
     shape, rate, senders = what
-    is_captured = shape in {Shape.TAGS, Shape.REPLAY, Shape.SHAPE}
+    is_captured = shape in {*_RETRIED, Shape.SHAPE}
     captured = capture(bed, contestant) if is_captured else []
     packets = contestant.junk(shape, captured)
     contestant.make_ready(count * (1 + len(RETRIES) * (shape in _RETRIED)))

@@ -10,7 +10,7 @@ from bench import figures, plots
 from bench.tables import NONE, failures, image, number, scaled, table
 
 Found = dict[str, Any]
-_SHAPES = ("random", "right shape", "replays", "captured tags", "spoofed")
+_SHAPES = ("random", "right shape", "replays", "captured tags", "spoofed", "captured tags, spoofed")
 _COSTS = ("random", "captured tags")
 
 

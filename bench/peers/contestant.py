@@ -30,6 +30,13 @@ class Shape(enum.StrEnum):
     """What begins as a captured knock, and goes on at random."""
     SPOOFED = "spoofed"
     """Bytes at random, each from another address."""
+    SPOOFED_TAGS = "captured tags, spoofed"
+    """What begins as a captured knock, each from another address."""
+
+    @property
+    def is_spoofed(self) -> bool:
+        """Whether each packet comes from another address."""
+        return self in {Shape.SPOOFED, Shape.SPOOFED_TAGS}
 
 
 class Hit(NamedTuple):
@@ -83,7 +90,7 @@ class Contestant(abc.ABC):
         """Build junk of a kind, as IP packets; ``captured`` are knocks that somebody has seen, and that are spent."""
         ring = []
         for number in range(_RING):
-            sender = source(self.random.randrange(32_000), is_junk=True) if shape is Shape.SPOOFED else ATTACKER
+            sender = source(self.random.randrange(32_000), is_junk=True) if shape.is_spoofed else ATTACKER
             old = captured[number % len(captured)][0].payload if captured else None
             payload = self._payload(shape, old or b"")
             ports = (self.random.randrange(1024, 65536), KNOCK_PORT)
@@ -94,7 +101,7 @@ class Contestant(abc.ABC):
         match shape:
             case Shape.REPLAY:
                 return old
-            case Shape.TAGS:
+            case Shape.TAGS | Shape.SPOOFED_TAGS:
                 kept = min(12, len(old))
                 return old[:kept] + self.noise(len(old) - kept)
             case Shape.SHAPE:

@@ -72,7 +72,7 @@ class Knockd(Contestant):
         del captured  # a knock is the same each time
         ring = []
         for number in range(_RING // 3 * 3):
-            sender = source(self.random.randrange(32_000), is_junk=True) if shape is Shape.SPOOFED else ATTACKER
+            sender = source(self.random.randrange(32_000), is_junk=True) if shape.is_spoofed else ATTACKER
             match shape:
                 case Shape.REPLAY:
                     port = _PORTS[number % 3]
