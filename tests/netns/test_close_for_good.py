@@ -12,6 +12,9 @@ from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside
 from tests.netns.site import CLIENT, SERVER, SSH, WEB, Site, wait_until
 
+_TCP_ESTABLISHED = 1  # linux/tcp_states.h
+MARK = 0x2000_0000
+
 SHORT = f"""\
 services:
   ssh: {{port: tcp/{SSH}, ttl: 2s}}
@@ -44,8 +47,7 @@ def test_a_close_leaves_no_tracked_flow(site: Site, version: int) -> None:
         assert site.connect(version) == "open"
         site.knock(b"close_sesame", version)
         assert probe.until_end(stream, timeout=1) is not None
-    family = "ipv4" if version == 4 else "ipv6"
-    wait_until(lambda: f"dport={SSH}" not in site.shell("conntrack", "-L", "-f", family))
+    wait_until(lambda: f"dport={SSH}" not in _tracked(site, version))
     assert _connect_from(site, version, port) == "not open"
 
 
@@ -70,13 +72,37 @@ def test_a_kept_flow_admits_no_new_connection(site: Site, version: int) -> None:
     time.sleep(1.5)
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     stream.close()
-    family = "ipv4" if version == 4 else "ipv6"
-    assert f"sport={port} dport={SSH}" in site.shell("conntrack", "-L", "-f", family), "there is nothing to test with"
+    assert f"sport={port} dport={SSH}" in _tracked(site, version), "there is nothing to test with"
     assert _connect_from(site, version, port) == "not open"
 
 
 def _iptables(version: int) -> str:
     return "iptables" if version == 4 else "ip6tables"
+
+
+def test_a_close_ends_a_handshake_whose_reply_has_not_arrived(site: Site, version: int) -> None:
+    """Its flow is marked, though no reply was seen; the answers that the server goes on sending open nothing."""
+    site.run()
+    site.knock(b"open_sesame", version)
+    wait_until(lambda: site.connect(version) == "open")
+    answers = ["INPUT", "-p", "tcp", "--sport", str(SSH), "-j", "DROP"]
+    assert site.inside(site.client, _iptables(version), "-A", *answers).returncode == 0
+    with inside(site.client):
+        stream = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
+    with stream:
+        stream.setblocking(False)
+        stream.connect_ex((SERVER[version], SSH))
+        wait_until(lambda: f"sport={stream.getsockname()[1]} dport={SSH}" in _tracked(site, version))
+        site.knock(b"close_sesame", version)
+        wait_until(lambda: f"dport={SSH}" not in _tracked(site, version))
+        assert site.inside(site.client, _iptables(version), "-D", *answers).returncode == 0
+        time.sleep(3.2)  # the SYN and its answer would be sent again after 1 and after 3 seconds
+        assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED
+    assert f"mark={MARK}" not in _tracked(site, version)
+
+
+def _tracked(site: Site, version: int) -> str:
+    return site.shell("conntrack", "-L", "-f", "ipv4" if version == 4 else "ipv6")
 
 
 def test_connects_during_a_close_leave_nothing_alive(site: Site, version: int) -> None:
