@@ -81,11 +81,13 @@ def ok(*argv: str) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
-    """Wait for something that must come true."""
+def wait_until(
+    condition: Callable[[], bool], *, seconds: float = PATIENCE, told: Callable[[], object] = lambda: ""
+) -> None:
+    """Wait for something that must come true; if it does not, ``told`` says how far it has come."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, f"it did not come true in time {told()}"
         time.sleep(0.5)
 
 
