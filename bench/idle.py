@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from pathlib import Path
 from typing import Any
 
 from bench import figures
@@ -13,23 +14,26 @@ from bench.peers import CONTESTANTS, make
 from bench.processes import Daemon
 from bench.runs import Sizes, scene
 
+_WORKER = "gk-worker\n"
 _SETTLE = 2.0
 """Seconds after which a start is over."""
+_RHYTHM = 8.0
+"""Seconds in which whatever anybody does from time to time has been done twice at least."""
 
 
 def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     """Start everybody one by one; then let all be idle at the same time."""
-    daemons: dict[str, tuple[Bed, Daemon]] = {}
+    daemons: dict[str, Daemon] = {}
     with contextlib.ExitStack() as stack:
         for name in CONTESTANTS:
             if clock.allows(name, 2 * sizes.seconds + 2):
                 bed = stack.enter_context(scene(clock))
                 found[name] = _started(name, bed, sizes, daemons)
         time.sleep(_SETTLE)
-        before = {name: (daemon.cpu(), daemon.wakeups()) for name, (_, daemon) in daemons.items()}
+        before = {name: (daemon.cpu(), daemon.wakeups()) for name, daemon in daemons.items()}
         begin = time.monotonic()
-        time.sleep(2 * sizes.seconds)
-        for name, (bed, daemon) in daemons.items():
+        time.sleep(max(2 * sizes.seconds, _RHYTHM))
+        for name, daemon in daemons.items():
             passed = time.monotonic() - begin
             cpu, wakeups = before[name]
             memory = daemon.memory()
@@ -38,11 +42,11 @@ def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
                 "wakeups": (daemon.wakeups() - wakeups) / passed,
                 "memory": sum(memory.values()),
                 "processes": sorted(memory.values(), reverse=True),
-                "first_and_worker": _first_and_worker(bed, daemon, memory),
+                "first_and_worker": _first_and_worker(daemon, memory),
             }
 
 
-def _started(name: str, bed: Bed, sizes: Sizes, daemons: dict[str, tuple[Bed, Daemon]]) -> dict[str, Any]:
+def _started(name: str, bed: Bed, sizes: Sizes, daemons: dict[str, Daemon]) -> dict[str, Any]:
     try:
         contestant = make(name, bed)
         daemon = contestant.start()
@@ -54,11 +58,11 @@ def _started(name: str, bed: Bed, sizes: Sizes, daemons: dict[str, tuple[Bed, Da
             runs.append(time.monotonic() - begin)
     except BenchError as error:
         return {"failed": str(error)}
-    daemons[name] = (bed, daemon)
+    daemons[name] = daemon
     return {"ready": daemon.start_seconds, "client": figures.median(runs)}
 
 
-def _first_and_worker(bed: Bed, daemon: Daemon, memory: dict[int, float]) -> float | None:
-    """Add up the first process and the largest of those that read a queue, where there is a queue."""
-    readers = [memory[row[1]] for row in bed.queues() if row[1] in memory]
-    return memory[daemon.process.pid] + max(readers) if readers else None
+def _first_and_worker(daemon: Daemon, memory: dict[int, float]) -> float | None:
+    """Add up the first process and the largest of its workers, where it has any by name."""
+    workers = [size for pid, size in memory.items() if Path(f"/proc/{pid}/comm").read_text() == _WORKER]
+    return memory[daemon.process.pid] + max(workers) if workers else None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+import statistics
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,25 @@ def describe() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "memory": round(int(_line(Path("/proc/meminfo"), "MemTotal", ":").split()[0]) * 1024 / 1e9, 1),
         "load": os.getloadavg()[0],
+        "write": _write(),
         "kernel": f"{platform.system()} {platform.release()}",
         "system": _line(Path("/etc/os-release"), "PRETTY_NAME", "=").strip('"'),
         "python": platform.python_version(),
         "gatekeeper": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty") or "unknown",
         "packages": {name: _said("dpkg-query", "-W", "-f", "${Version}", name) or "missing" for name in _PACKAGES},
     }
+
+
+def _write() -> float:
+    """Measure how long it takes until a page is on the disk, in seconds: the median of some."""
+    taken = []
+    with tempfile.TemporaryFile(buffering=0) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            begin = time.perf_counter()
+            os.fdatasync(file.fileno())
+            taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
 
 
 def _line(path: Path, name: str, separator: str) -> str:

@@ -27,9 +27,8 @@ def test_it_heals(server: Machine, stranger: Machine, wipe: str, opened: None) -
         time.sleep(3)
         wiped = time.monotonic()
         server.root("sh", "-c", _WIPES[wipe])
-        wait_until(
-            lambda: not _difference(before, _ruleset(server)), told=lambda: _difference(before, _ruleset(server))
-        )
+        differs = partial(_difference, before, server)
+        wait_until(lambda: not differs(), told=differs)
         healed = time.monotonic() - wiped
         wait_until(lambda: connects() == OPEN)
         time.sleep(5)
