@@ -38,6 +38,8 @@ from gatekeeper.packet import triage
 from gatekeeper.shadows import Shadows
 
 _PIPE_BYTES = 65_536
+_TURN_EVERY = 2.0
+"""Seconds between two looks at what can wait: the tags of the next epoch, counters, a sign of life."""
 _BATCH = 64
 """Packets that are taken from a queue at once, so that a flood starves neither the other queues nor finished jobs."""
 MAX_JOBS = 256
@@ -131,11 +133,11 @@ class Worker:
         with contextlib.suppress(BlockingIOError):  # it is full of wake-ups already
             os.write(self.wake_fd, b"\0")
 
-    def run(self, every_second: Callable[[], None]) -> None:
+    def run(self, now_and_then: Callable[[], None]) -> None:
         """Work until ``stop``. What is still in hand then is for who has the queues next; the ruleset stays closed."""
-        next_second = time.monotonic()
+        next_turn = time.monotonic()
         while not self._stopping:
-            ready = self._selector.select(self._patience(next_second))
+            ready = self._selector.select(self._patience(next_turn))
             for _, on_readable in sorted((key.data for key, _ in ready), key=_place):
                 on_readable()
             now = time.monotonic()
@@ -146,9 +148,9 @@ class Worker:
             if self._must_look_at_late and now >= self._late_looked + _LOOK_AT_LATE:
                 self._late_looked = now
                 self._look_at_the_late()
-            if now >= next_second:
-                next_second = now + 1.0
-                every_second()
+            if now >= next_turn:
+                next_turn = now + _TURN_EVERY
+                now_and_then()
 
     def _receive(self, inlet: Inlet) -> None:
         inlet.receive(_BATCH)
@@ -160,8 +162,8 @@ class Worker:
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, _PIPE_BYTES)
 
-    def _patience(self, next_second: float) -> float:
-        known = [due for due in (self._holds.next_due(), self._shadows.next_due(), next_second) if due is not None]
+    def _patience(self, next_turn: float) -> float:
+        known = [due for due in (self._holds.next_due(), self._shadows.next_due(), next_turn) if due is not None]
         if self._must_look_at_late:
             known.append(self._late_looked + _LOOK_AT_LATE)
         return max(0.0, min(known) - time.monotonic())

@@ -282,7 +282,7 @@ def _address(field: bytes) -> Address | None:
 
 
 def _piece(peers: int) -> int:
-    """Return how many steps to make a second, so that they are done well within an epoch."""
+    """Return how many steps to make every two seconds, so that they are done well within an epoch."""
     return max(256, peers // 20)
 
 

@@ -68,7 +68,7 @@ def work(plan: Plan, control: Control, end: socket.socket, seat: Seat) -> None:
     except GatekeeperError as error:
         observe.message(f"{error.message} ({error.hint or 'it can do all that it could before'})", level=logging.ERROR)
     control.say(READY)
-    desk.worker.run(desk.every_second)
+    desk.worker.run(desk.now_and_then)
     desk.send_counts()
 
 
@@ -114,7 +114,7 @@ class _Desk:
         """End soon."""
         self.worker.stop()
 
-    def every_second(self) -> None:
+    def now_and_then(self) -> None:
         """Make ready what the formats need next, and show a sign of life."""
         self._renew()
         self.send_counts()

@@ -119,8 +119,9 @@ class Supervisor:
     def _wait(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
-            for child in self._children():
-                selector.register(child.control, selectors.EVENT_READ)
+            for child in self._children():  # signs of life can wait until we look around
+                if not child.is_ready or child is self._guardian.child:
+                    selector.register(child.control, selectors.EVENT_READ)
             selector.select(self._patience())
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
