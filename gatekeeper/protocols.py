@@ -43,7 +43,7 @@ class KnockFormat(Protocol):
         """Say by which tags the kernel can tell its knocks; ``None``: by none, a process must look at them."""
 
     def renew(self, *, now: float, at_once: bool = False) -> None:
-        """Make what the time to come needs: a piece of it (asked every two seconds, between packets), or all at once."""
+        """Make what the time to come needs: a piece of it (every two seconds, between packets), or all at once."""
 
 
 class Replays(Protocol):
