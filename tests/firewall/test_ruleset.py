@@ -275,7 +275,7 @@ def test_who_bears_a_tag_is_noted_and_its_datagram_marked(version: int) -> None:
     tagged = replace(RULES, clients=TAGGED)
     noted = [
         f"-j SET --add-set gatekeeper-b{version} src",
-        f"-m set --match-set gatekeeper-b{version} src --packets-gt 200 -j DROP",
+        f"-m set --match-set gatekeeper-b{version} src --packets-gt 4000 -j DROP",
         f"-j SET --add-set gatekeeper-k{version} src --exist --timeout 2",
     ]
     marked = ["-j MARK --set-xmark 0x40/0x40"]

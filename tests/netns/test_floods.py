@@ -82,7 +82,7 @@ def test_junk_is_not_tracked(site: Site, version: int) -> None:
 
 
 def test_captured_tags_from_one_place_are_few_for_a_process_and_shut_nobody_out(site: Site, version: int) -> None:
-    """A sender of thousands of datagrams with a right tag has some hundred looked at a second."""
+    """A sender of all that it can send with a right tag has two thousand looked at a second."""
     _, device = start(site)
     before = site.queued()
     with flood(site, version, head=device.knock()[:12], seconds=3.0) as process:
@@ -90,8 +90,8 @@ def test_captured_tags_from_one_place_are_few_for_a_process_and_shut_nobody_out(
         send(site, device.knock(), version)
         wait_until(lambda: bool(granted(site, version)), seconds=1)
         said, _ = process.communicate()
-    assert int(said) > 5000
-    assert site.queued() - before < 5 * 200 + 20
+    assert int(said) > 15_000
+    assert site.queued() - before < 3 * 4000 + 20
     assert dropped(site, version, "GKEEPER-TAGGED", "--packets-gt", "-j DROP") > 3000
 
 
