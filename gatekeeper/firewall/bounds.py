@@ -66,6 +66,9 @@ def knocks(rules: Rules, version: int, members: Members) -> Iterator[str]:
             yield f"-A {IN} {knock} {within} {queue(rules, Lane.OTHERS)}"
         elif rules.untagged is not None:
             yield f"-A {IN} {knock} {_length(rules.untagged, version)} {within} {queue(rules, Lane.OTHERS)}"
+        if rules.has_tagged and rules.refuse is Refuse.SILENT:
+            # This machine has translated its port or address, behind where tags are looked for.
+            yield f"-A {IN} {knock} -m conntrack --ctstate DNAT {within} {IN_ALL} {queue(rules, Lane.OTHERS)}"
         yield f"-A {IN} {knock} -j DROP"
 
 

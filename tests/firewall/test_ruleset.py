@@ -165,6 +165,7 @@ def test_tcp_ports_are_looked_for_first_then_come_loopback_and_knocks_then_other
         "-p tcp -m tcp --dport 53 -g GKEEPER-IN-dns",
         "-i lo -j RETURN",
         f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}",
+        f"-p udp -m udp --dport 4000 -m conntrack --ctstate DNAT {few('knocks')} {IN_ALL} {OTHERS}",
         "-p udp -m udp --dport 4000 -j DROP",
         "-p udp -m udp --dport 51820 -g GKEEPER-IN-vpn",
         "-p udp -m udp --dport 53 -g GKEEPER-IN-dns",
@@ -239,6 +240,7 @@ def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
     assert knocks == [
         "-p udp -m udp --dport 4000 -m set --match-set gatekeeper-n4 src -j DROP",
         f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}",
+        f"-p udp -m udp --dport 4000 -m conntrack --ctstate DNAT {few('knocks')} {IN_ALL} {OTHERS}",
         "-p udp -m udp --dport 4000 -j DROP",
     ]
     assert not any("-n6" in line for line in chain(names.IN, 6, rules=LISTED)), "there is none of IPv6"
