@@ -135,7 +135,7 @@ def test_a_flood_of_first_packets_is_bounded_and_the_clients_own_is_not_among_th
 
 @pytest.mark.timing
 def test_a_flood_of_pings_from_many_sources_costs_no_ping(site: Site) -> None:
-    """Where knocks may come in pings, each sender's are bounded. If the table of senders were full, it would drop them."""
+    """Where knocks may come in pings, each sender's are bounded. A full table of senders would drop them all."""
     device = Device(server_key(site))
     site.write_rules(f"knock: {{via: [udp, icmp]}}\n{RULES}  phone: {{key: {device.key}, services: [ssh]}}\n")
     site.run()
