@@ -44,6 +44,7 @@ class Inlet:
         try:
             self._queue.bind(number, self._hand_on, max_len=length, sock_len=_SOCKET_BYTES)
         except OSError as error:
+            self._queue.unbind()  # or it keeps us, and we keep it, until Python looks for such circles
             who = nfqueue.owner(number) or "nobody"
             raise QueueError(f"cannot bind queue {number}: {error}", f"{who} has it") from error
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER, os.dup(self._queue.get_fd()))

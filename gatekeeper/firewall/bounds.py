@@ -22,6 +22,9 @@ _MORE = "200/sec --hashlimit-burst 400"
 """The same, for who has just knocked."""
 IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
 """How many of all senders'. Ten times as many are looked at without effort, and each may be held and come back."""
+NOT_FULL = "-m limit --limit 5000/sec --limit-burst 5000"
+"""In front of a bound for each sender where who is beyond it goes on. A hashlimit that is full (from 32,768 senders on)
+has the packet of whoever is new to it dropped; it forgets a sender after four seconds, so with this it never is."""
 
 
 def sorting(rules: Rules, version: int, members: Members) -> Iterator[str]:
@@ -63,6 +66,9 @@ def knocks(rules: Rules, version: int, members: Members) -> Iterator[str]:
             yield f"-A {IN} {knock} {within} {queue(rules, Lane.OTHERS)}"
         elif rules.untagged is not None:
             yield f"-A {IN} {knock} {_length(rules.untagged, version)} {within} {queue(rules, Lane.OTHERS)}"
+        if rules.has_tagged and rules.refuse is Refuse.SILENT:
+            # This machine has translated its port or address, behind where tags are looked for.
+            yield f"-A {IN} {knock} -m conntrack --ctstate DNAT {within} {IN_ALL} {queue(rules, Lane.OTHERS)}"
         yield f"-A {IN} {knock} -j DROP"
 
 
@@ -74,7 +80,7 @@ def pings(rules: Rules, version: int) -> Iterator[str]:
     if rules.has_tagged:
         yield f"-m mark --mark {mark(rules)} {queue(rules, Lane.KNOCKS, bypass=True)}"
     if rules.untagged is not None:
-        yield f"{few('pings', version)} {IN_ALL} {queue(rules, Lane.OTHERS, bypass=True)}"
+        yield f"{NOT_FULL} {few('pings', version)} {IN_ALL} {queue(rules, Lane.OTHERS, bypass=True)}"
 
 
 def strangers(rules: Rules, version: int, members: Members) -> Iterator[str]:

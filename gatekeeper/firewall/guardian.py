@@ -66,7 +66,7 @@ class Guardian(threading.Thread):
     ) -> None:
         """``has_rules``: grants are rules, and not members of sets.
 
-        ``tags_at`` tells the tags of a time. ``renew_tags`` must be called before ``start`` then.
+        ``tags_at`` tells the tags of a time. Where all ``is_whole``, ``renew_tags`` must be called before ``start``.
         ``learned``: what was learned right after loading; without it, that is what is there now.
 
         Raises:
@@ -101,13 +101,18 @@ class Guardian(threading.Thread):
             self._learn()
         else:  # what somebody changed while nobody watched must not become what should be
             self._expected = dict(learned)
-            if not self._faults(self._watch.looks()):
+            if self.is_whole:
                 self._learn()
 
     @property
     def learned(self) -> Learned:
         """What should be there, for the guardian that follows this one."""
         return self._expected
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is amiss at this moment."""
+        return not self._faults(self._watch.looks())
 
     def stop(self, *, patience: float = 0.3) -> None:
         """End; wait at most ``patience`` seconds for a repair that is being made."""
@@ -129,11 +134,11 @@ class Guardian(threading.Thread):
             is_due = True
             while not self._is_stopping.wait(rest):
                 try:
-                    self.renew_tags()
                     rested = time.monotonic() if rest else 0.0
                     if is_due or self._watch.wait():
                         rest = self._check(rested=rested)
                     else:
+                        self.renew_tags()
                         self._last_good = time.monotonic()
                         rest = 0.0
                 except FirewallError as error:
@@ -183,6 +188,7 @@ class Guardian(threading.Thread):
         looks = self._watch.looks()
         faults = self._faults(looks)
         if not faults:
+            self.renew_tags()  # not before: what they lead to may be what is amiss
             self._is_in_order()
             return min(_LONGEST_REST, (time.monotonic() - began) * _REST)
         told = self._watch.noticed()
@@ -217,6 +223,7 @@ class Guardian(threading.Thread):
         begins = is_fight and self._pauses == 1
         refill, self._owes_refill = self._owes_refill, False
         self.on_repair(Repair(amiss, now - began, now - since, tuple(by), refill=refill, fight=begins))
+        self.renew_tags()
         return 0.0
 
     def _in_words(self, faults: Mapping[int, Sequence[Fault]]) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ from gatekeeper.networks import Source
 RETURN = "RETURN"
 KNOCKED_FOR = 2
 """Seconds for which who has sent a tag is exempt from what bounds strangers: their first packet comes right behind."""
-_MANY = 200
-"""Datagrams with a tag that one sender may send within ``sets.BUSY_WITHIN`` seconds; more are dropped."""
+_MANY = 4000
+"""Datagrams with a tag that one sender may send within ``sets.BUSY_WITHIN`` seconds; more are dropped, its good knocks
+among them. A few percent of a processor, and half of what a queue holds."""
 _FLAG = {"src": "-s", "dst": "-d"}
 
 

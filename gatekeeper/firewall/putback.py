@@ -44,8 +44,8 @@ def read_sets(text: str) -> dict[str, Set]:
         if verb == "create":
             options[name], members[name] = words, {}
         elif verb == "add":
-            entry, _, timeout = words.partition(" timeout ")
-            members[name][entry] = int(timeout or 0)
+            entry, _, behind = words.partition(" timeout ")
+            members[name][entry] = int(behind.split()[0]) if behind else 0  # behind it stand counters, in some sets
     return {name: Set(words, members[name]) for name, words in options.items()}
 
 

@@ -51,7 +51,8 @@ class _Guarding:
 
     def run(self) -> None:
         """Wait for the end."""
-        self._guardian.renew_tags()
+        if self._guardian.is_whole:  # or it has to mend first what tags lead to
+            self._guardian.renew_tags()
         self._guardian.start()
         self._control.say(READY)
         while not self._stopping:

@@ -24,7 +24,7 @@ from gatekeeper.load import restore
 from gatekeeper.model import Admit, Decision, Effect, Verdict
 from gatekeeper.processes.child import READY, REPAIRED, Control
 from gatekeeper.processes.link import Link, LinkError
-from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors
+from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors, gathered
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.shared import SharedAllowlist, SharedReplays
 from gatekeeper.settings import Rules
@@ -164,7 +164,7 @@ class Keeper:
 
     def _tell_all(self) -> None:
         untold, self._untold = self._untold, []
-        for message in untold:
+        for message in gathered(untold):
             for link in list(self._links):
                 self._send(link, message)
 

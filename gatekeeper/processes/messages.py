@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Stamp
@@ -114,6 +114,23 @@ def all_changes(admitted: Iterable[Grant], ended: Iterable[Grant]) -> Iterator[C
         yield Changed(ended=part)
     for part in _parts(admitted):
         yield Changed(admitted=part)
+
+
+def gathered(messages: Iterable[Message]) -> Iterator[Message]:
+    """Say the same in fewer messages: changes of one kind that follow each other are told together."""
+    for kind, run in groupby(messages, key=_kind):
+        if kind is None:
+            yield from run
+        else:
+            grants = [grant for one in run if isinstance(one, Changed) for grant in (*one.admitted, *one.ended)]
+            yield from all_changes(grants, ()) if kind == "admitted" else all_changes((), grants)
+
+
+def _kind(message: Message) -> str | None:
+    """Name what a message tells of grants, if it is one thing."""
+    if not isinstance(message, Changed) or bool(message.admitted) == bool(message.ended):
+        return None
+    return "admitted" if message.admitted else "ended"
 
 
 def all_floors(born: int, floors: Mapping[bytes, Floor]) -> Iterator[Floors]:

@@ -17,7 +17,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FrameType
@@ -198,7 +198,7 @@ class Supervisor:
     def _begin_worker(self, place: _Workplace, keeper: Child) -> None:
         if not place.inlets:
             numbers = [lanes.number(self._plan.rules, lane, place.number) for lane in lanes.Lane]
-            place.inlets = [Inlet(number, observes=self._plan.observes) for number in numbers]
+            place.inlets = _bind(numbers, observes=self._plan.observes)
         board = None if self._memory is None else Board(self._memory, place.number)
         if board is not None:
             board.post([])  # what the last one had on it is over
@@ -299,6 +299,21 @@ class Supervisor:
             if time.monotonic() > deadline:
                 child.kill()
             time.sleep(0.002)
+
+
+def _bind(numbers: Iterable[int], *, observes: bool) -> list[Inlet]:
+    """Bind queues: all, or none, or those that can be had would be in our own way at the next try.
+
+    Raises:
+        QueueError: another process has one of them.
+    """
+    inlets: list[Inlet] = []
+    with contextlib.ExitStack() as taken:
+        for number in numbers:
+            inlets.append(Inlet(number, observes=observes))
+            taken.callback(inlets[-1].close)
+        taken.pop_all()
+    return inlets
 
 
 def _let_go(place: _Workplace) -> None:

@@ -77,3 +77,10 @@ def test_where_nothing_was_nothing_is_left() -> None:
         "-X GKEEPER-IN\n-X GKEEPER-SRC-ssh\nCOMMIT\n"
     )
     assert putback.tables_text({"mangle": NOTHING}, {"mangle": NOTHING}) == ""
+
+
+def test_who_was_counted_is_no_riddle() -> None:
+    """A set that counts says how much behind the timeout of each member; sets of moments come back empty or full."""
+    counted = "add gatekeeper-b4 192.0.2.1 timeout 1 packets 3 bytes 432\n"
+    sets = putback.read_sets(f"create gatekeeper-b4 hash:ip family inet timeout 2 counters\n{counted}")
+    assert sets["gatekeeper-b4"].members == {"192.0.2.1": 1}

@@ -74,6 +74,7 @@ KNOCKS, STRANGERS, OTHERS = (lanes.target(RULES, lane) for lane in Lane)
 NEW = "-g GKEEPER-NEW"
 EACH = "50/sec --hashlimit-burst 100 --hashlimit-mode srcip"
 IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
+NOT_FULL = "-m limit --limit 5000/sec --limit-burst 5000"
 
 
 def few(name: str, version: int = 4) -> str:
@@ -164,6 +165,7 @@ def test_tcp_ports_are_looked_for_first_then_come_loopback_and_knocks_then_other
         "-p tcp -m tcp --dport 53 -g GKEEPER-IN-dns",
         "-i lo -j RETURN",
         f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}",
+        f"-p udp -m udp --dport 4000 -m conntrack --ctstate DNAT {few('knocks')} {IN_ALL} {OTHERS}",
         "-p udp -m udp --dport 4000 -j DROP",
         "-p udp -m udp --dport 51820 -g GKEEPER-IN-vpn",
         "-p udp -m udp --dport 53 -g GKEEPER-IN-dns",
@@ -238,6 +240,7 @@ def test_who_may_not_even_knock_is_dropped_before_the_queue() -> None:
     assert knocks == [
         "-p udp -m udp --dport 4000 -m set --match-set gatekeeper-n4 src -j DROP",
         f"-p udp -m udp --dport 4000 -m mark --mark 0x40/0x40 {KNOCKS}",
+        f"-p udp -m udp --dport 4000 -m conntrack --ctstate DNAT {few('knocks')} {IN_ALL} {OTHERS}",
         "-p udp -m udp --dport 4000 -j DROP",
     ]
     assert not any("-n6" in line for line in chain(names.IN, 6, rules=LISTED)), "there is none of IPv6"
@@ -275,7 +278,7 @@ def test_who_bears_a_tag_is_noted_and_its_datagram_marked(version: int) -> None:
     tagged = replace(RULES, clients=TAGGED)
     noted = [
         f"-j SET --add-set gatekeeper-b{version} src",
-        f"-m set --match-set gatekeeper-b{version} src --packets-gt 200 -j DROP",
+        f"-m set --match-set gatekeeper-b{version} src --packets-gt 4000 -j DROP",
         f"-j SET --add-set gatekeeper-k{version} src --exist --timeout 2",
     ]
     marked = ["-j MARK --set-xmark 0x40/0x40"]
@@ -311,7 +314,7 @@ def test_echo_requests_go_on_without_a_worker_and_are_queued_only_where_knocks_c
     ping = "! -i lo -p icmp -m icmp --icmp-type 8"
     assert chain(names.ECHO, rules=by_echo) == [
         f"{ping} -m mark --mark 0x40/0x40 {KNOCKS} --queue-bypass",
-        f"{ping} {few('pings')} {IN_ALL} {OTHERS} --queue-bypass",
+        f"{ping} {NOT_FULL} {few('pings')} {IN_ALL} {OTHERS} --queue-bypass",
     ]
     assert len(chain(names.ECHO, 6, rules=replace(by_echo, clients=TAGGED))) == 1
     assert len(chain(names.ECHO, 6, rules=replace(by_echo, mode=Mode.OBSERVE))) == 1
@@ -341,7 +344,7 @@ def test_only_a_syn_that_bears_data_and_was_not_seen_is_queued_as_a_knock(versio
     by_syn = replace(RULES, via=frozenset({Via.SYN}))
     first = chain("GKEEPER-IN-ssh", version, rules=by_syn)[2]
     assert first.startswith('-p tcp -m tcp --syn -m mark ! --mark 0x40/0x40 -m bpf --bytecode "10,')
-    assert first.endswith(f" {few('syn', version)} {IN_ALL} {OTHERS}")
+    assert first.endswith(f" {NOT_FULL} {few('syn', version)} {IN_ALL} {OTHERS}")
     assert not any("bpf" in line for line in chain("GKEEPER-IN-vpn", version, rules=by_syn))
 
 

@@ -18,6 +18,7 @@ import pytest
 from gatekeeper.demo.network import inside, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from gatekeeper.errors import GatekeeperError
+from tests.netns.device import Device, rules_for, send, server_key
 from tests.netns.site import RULES, STRANGER, Site, wait_until
 
 QUICK = [
@@ -299,3 +300,15 @@ def test_what_a_broken_boot_would_load_is_what_was_confirmed(site: Site) -> None
     wait_until(kept.exists)
     running.stop()
     assert [path.name for path in site.state.glob("closed*")] == ["closed.sh"]
+
+
+def test_it_is_put_back_also_while_knocks_come(site: Site) -> None:
+    """Who knocks at the last moment, is in a set that counts."""
+    device = Device(server_key(site))
+    site.write_rules(rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}"))
+    running = run(site, 3)
+    while running.process.poll() is None:
+        send(site, device.knock())
+        time.sleep(0.2)
+    assert running.stop() == 0
+    assert ours(site) == []

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,9 +16,11 @@ import pytest
 from gatekeeper.demo.network import inside
 from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, message, nested, netfilter_header
 from gatekeeper.store.sqlite import FILE
+from tests.netns.device import Device, rules_for, send, server_key
 from tests.netns.family import children, kill
 from tests.netns.prober import Prober, Probes
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
+from tests.netns.test_sealed import WARPED
 
 BOUND = {"nft": 0.05, "legacy": 0.3}
 """Seconds behind the end of what was done to the rules, after which a stranger gets no connect."""
@@ -341,3 +344,27 @@ def test_two_who_undo_each_other_do_so_with_pauses(site: Site) -> None:
     assert running.log.count(" repaired ") - repairs <= 3
     assert running.log.count(" fighting ") == 1
     wait_until(lambda: site.connect(4, timeout=0.3) == "silent", seconds=6)
+
+
+@pytest.mark.parametrize("is_due", ["at the start", "after a step of the clock"])
+def test_what_is_wiped_when_tags_are_due_is_put_back(site: Site, is_due: str) -> None:
+    """New tags lead to a chain that is gone too: that must not keep the guardian from its work."""
+    clock = site.directory / "clock"
+    clock.write_text("0")
+    device = Device(server_key(site))
+    site.write_rules(rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}"))
+    running = site.run(program=(sys.executable, WARPED, str(clock), "-"))
+    guardian = children(running)["guardian"]
+    stopped = running.process.pid if is_due == "at the start" else guardian
+    os.kill(stopped, signal.SIGSTOP)
+    if is_due == "at the start":
+        os.kill(guardian, signal.SIGKILL)
+    else:
+        clock.write_text("3600")
+    flush_ruleset(site, "nft")
+    assert site.stranger_connects(4) == "open"
+    os.kill(stopped, signal.SIGCONT)
+    time.sleep(2)
+    assert [site.stranger_connects(version) for version in (4, 6)] == ["silent", "silent"], running.log
+    send(site, device.knock(late=-float(clock.read_text())))
+    wait_until(lambda: site.members("ssh", 4) == [CLIENT[4]])

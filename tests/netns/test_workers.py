@@ -21,6 +21,8 @@ from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside, netns_argv
 from gatekeeper.demo.server import Gatekeeper
 from gatekeeper.firewall.lanes import MAX_WORKERS, Lane
+from gatekeeper.inlet import Inlet
+from gatekeeper.store.sqlite import FILE
 from tests.netns.device import Device, forge, rules_for, send, server_key
 from tests.netns.family import children, is_alive, kill, workers
 from tests.netns.site import RULES, SERVER, SSH, Site, many, wait_until
@@ -365,3 +367,22 @@ def test_without_a_worker_for_long_what_is_only_observed_goes_on(site: Site, ver
     assert site.stranger_connects(version) == "open"
     wait_until(lambda: len(site.queues()) == 3, seconds=8)
     assert site.stranger_connects(version) == "open"
+
+
+def test_a_queue_that_was_taken_for_a_moment_is_had_again(site: Site) -> None:
+    """While nobody was there, somebody took one of a worker's queues: the others are no obstacle when it is free."""
+    running = site.run()
+    saved = {path: path.read_bytes() for path in site.state.glob(f"{FILE}*")}
+    kill(running, "keeper")
+    for path in saved:
+        path.write_bytes(b"junk" * 4000)
+    wait_until(lambda: not site.queues())
+    with inside(site.server):
+        theirs = Inlet(QUEUE + MAX_WORKERS)
+    for path, content in saved.items():
+        path.write_bytes(content)
+    wait_until(lambda: f"cannot bind queue {QUEUE + MAX_WORKERS}" in running.log)
+    time.sleep(1.5)  # it is tried again and again
+    theirs.close()
+    wait_until(lambda: len(workers(running)) == 1)
+    assert probe.connect(site.client, SERVER[4], SSH, timeout=3, knock=b"open_sesame").result == "open"

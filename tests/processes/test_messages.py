@@ -91,3 +91,15 @@ def test_floors_with_many_stamps_come_in_parts_likewise() -> None:
     assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
     assert max(len(messages.encode(part)) for part in parts) < 100_000
     assert list(messages.all_floors(1, {})) == [Floors(1, {})]
+
+
+def test_many_changes_are_told_in_few_messages_and_in_their_order() -> None:
+    """One by one, a hundred thousand ends were more than a wire holds: the worker at its other end was given up."""
+    grants = [Grant(ip_network((0x0A000000 + number, 32)), "ssh", "laptop", 2e9) for number in range(100_000)]
+    some, last = grants[:3], Done(7, went_well=True)
+    said: list[Message] = [Changed(ended=(one,)) for one in grants]
+    said += [last, *(Changed(admitted=(one,)) for one in some), Changed(ended=(some[0],))]
+    told = list(messages.gathered(said))
+    assert len(told) < 210
+    assert [grant for one in told[:-3] if isinstance(one, Changed) for grant in one.ended] == grants
+    assert told[-3:] == [last, Changed(admitted=tuple(some)), Changed(ended=(some[0],))]
