@@ -157,11 +157,21 @@ def test_packets_without_the_flags_are_neither_steps_nor_wrong_ones(site: Site) 
     wait_until(lambda: "opened client=cam" in running.log)
 
 
-def test_any_tcp_packet_may_be_a_step_where_the_flags_say_so(site: Site) -> None:
-    running = start(site, "any: {sequence: [7001, 7002, 7003], flags: '!rst', services: [ssh]}")
-    for port, flags in (("7001", "-A"), ("7002", "-R"), ("7002", "-F"), ("7003", "-SA")):
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_any_tcp_packet_may_be_a_step_where_the_flags_say_so(site: Site, variant: str) -> None:
+    """As with knockd, if it names none; and all but some."""
+    every = "every: {sequence: [7001, 7002, 7003], flags: [], services: [ssh]}"
+    running = start(
+        site,
+        every,
+        "some: {sequence: [1, 2, 3], flags: '!rst', services: [ssh]}",
+        more=f"firewall: {{variant: {variant}}}\n",
+    )
+    sent = [("7001", "-A"), ("7002", "-R"), ("7003", "-SA"), ("1", "-A"), ("2", "-R"), ("2", "-F"), ("3", "-S")]
+    for port, flags in sent:
         site.inside(site.client, "hping3", "-q", "-c", "1", flags, "-p", port, SERVER[4])
-    wait_until(lambda: "opened client=any" in running.log)
+    wait_until(lambda: "opened client=every" in running.log and "opened client=some" in running.log)
+    assert "0 wrong" in site.command("doctor").stdout
 
 
 # -- once
@@ -311,12 +321,14 @@ def test_the_hosts_own_firewall_decides_about_the_ports_and_hides_no_step(site: 
 
 def test_the_doctor_says_if_steps_are_dropped_or_sent_elsewhere_before_they_are_heard(site: Site) -> None:
     start(site)
-    site.shell("iptables", "-t", "mangle", "-A", "PREROUTING", "-p", "tcp", "--dport", "8000", "-j", "DROP")
+    for table, port in (("mangle", "8000"), ("raw", "9000")):
+        site.shell("iptables", "-t", table, "-A", "PREROUTING", "-p", "tcp", "--dport", port, "-j", "DROP")
     site.shell(
         "iptables", "-t", "nat", "-A", "PREROUTING", "-p", "udp", "--dport", "7000", "-j", "REDIRECT", "--to", "9"
     )
     told = site.command("doctor").stdout
-    assert "knocks to tcp/8000 are dropped before gatekeeper sees them" in told
+    for port in ("8000", "9000"):
+        assert f"knocks to tcp/{port} are dropped before gatekeeper sees them" in told
     assert "knocks to udp/7000 are sent elsewhere before gatekeeper sees them" in told
 
 
