@@ -102,6 +102,7 @@ def _say_ready(plan: Plan, notifier: Notifier, note: str) -> None:
     services = ", ".join(f"{one.name} ({show_ports(one)})" for one in the_rules.services.values())
     ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
     ways += [way.value for way in (Via.ICMP, Via.SYN) if way in the_rules.via]
+    ways += ["port sequences"] if the_rules.has_sequences else []
     does = "only observes (nothing is dropped)" if plan.observes else "guards"
     crew = f"{the_rules.workers} workers" if the_rules.workers > 1 else "1 worker"
     place = f"{crew}, queues from {the_rules.firewall.queue}, iptables {plan.variant}, {plan.backend.name}"

@@ -113,6 +113,8 @@ def _say_what_is_not_heard(the_rules: Rules) -> None:
         hint = "add udp to `via:` of knock, for the trial"
         raise UsageError("a dry run hears knocks by udp only, and these rules have none", hint)
     others = sorted(way.value for way in the_rules.via - {Via.UDP})
+    if the_rules.has_sequences:
+        others.append("port sequences")
     if others:
         observe.message(f"knocks by {', '.join(others)} are not heard in a dry run", level=logging.WARNING)
 

@@ -23,7 +23,9 @@ The checks, in their order, with the attack that each stops:
    any other source is held a little, for its knock may be overtaking or behind it; everything else is dropped.
    Where the port is not served by this machine's own sockets, only a SYN is a way in to TCP: a stream that was cut
    has no socket here that could have been destroyed, and would go on under a later grant.
-8. Anything else was not meant for us, and is dropped: a rule that queues too much must not open.
+8. A port that some format listens to: the packet goes on, whatever it was; if it completes a knock, that is judged as
+   any other.
+9. Anything else was not meant for us, and is dropped: a rule that queues too much must not open.
 
 No verdict lets a packet in: the kernel's own rules do, once the grant is in its set. So a gate whose
 allowlist is out of date can delay a packet, but never admit one.
@@ -48,6 +50,7 @@ from gatekeeper.model import (
     Decision,
     Effect,
     Grant,
+    Hit,
     Knock,
     Reason,
     Refusal,
@@ -55,8 +58,8 @@ from gatekeeper.model import (
     Verdict,
 )
 from gatekeeper.networks import Address, Networks, covers, host, is_unicast
-from gatekeeper.packet import ECHOES, TCP, UDP, Header, dissect, triage
-from gatekeeper.protocols import KnockFormat, Replays
+from gatekeeper.packet import ECHOES, TCP, UDP, Header, dissect, tcp_flags, triage
+from gatekeeper.protocols import KnockFormat, ListensToPorts, Replays
 from gatekeeper.settings import Client, Guard, Rules, Service, Via
 
 _LONGEST_TTL = 0xFFFF_FFFE
@@ -65,6 +68,7 @@ _DROPS = {reason: Decision(Verdict.DROP, reason) for reason in Reason}
 _GRANTED = Decision(Verdict.REPEAT, Reason.GRANTED)
 _HELD = Decision(Verdict.HOLD, Reason.NO_GRANT)
 _ECHO = Decision(Verdict.ACCEPT, Reason.ECHO)
+_STEP = Decision(Verdict.ACCEPT, Reason.STEP)
 
 
 class Gate:
@@ -81,6 +85,8 @@ class Gate:
         self._never_of = {name: Networks(one.never) for name, one in rules.services.items() if one.never}
         self._knock_ports = frozenset(rules.knock_ports if Via.UDP in rules.via else ())
         self._by_echo, self._by_syn = Via.ICMP in rules.via, Via.SYN in rules.via
+        self._listeners = [form for form in formats if isinstance(form, ListensToPorts)]
+        self._listened = frozenset(place for form in self._listeners for place in form.listens)
 
     def inspect(self, raw: bytes, *, now: float, is_back: bool = False) -> Decision:
         """Decide about one IP packet. Never raises, whatever the bytes.
@@ -96,7 +102,8 @@ class Gate:
             return self._echo(raw, header, now) if self._by_echo else _DROPS[Reason.NOT_GUARDED]
         service = self._guarded.by(header.protocol, header.destination_port, header.destination)
         if service is None:
-            return _DROPS[Reason.NOT_GUARDED]
+            is_heard = (header.protocol, header.destination_port) in self._listened
+            return self._step(raw, header, now) if is_heard else _DROPS[Reason.NOT_GUARDED]
         if self._by_syn and not is_back and header.opens_flow and header.protocol == TCP and header.start < header.end:
             return self._syn(raw, header, service, now)
         return self._packet(header, service, now)
@@ -132,6 +139,18 @@ class Gate:
         usual = self._packet(header, service, now)
         return usual if usual is _GRANTED or decision.reason is Reason.UNKNOWN_KEY else decision
 
+    def _step(self, raw: bytes, header: Header, now: float) -> Decision:
+        """Decide about a packet to a port that formats listen to: it goes on, and may have completed a knock."""
+        flags = tcp_flags(raw, header) if header.protocol == TCP else 0
+        hit = Hit(header.source, header.protocol, header.destination_port, flags)
+        found = [heard for form in self._listeners if (heard := form.hear(hit, now=now)) is not None]
+        datagram = dissect(raw, header) if found else None
+        if datagram is None:
+            return _STEP
+        unfit = _unfit(datagram)
+        decision = self._weigh(found[0], datagram, now) if unfit is None else _DROPS[unfit]
+        return replace(decision, verdict=Verdict.ACCEPT)
+
     def _knock(self, raw: bytes, header: Header, payload: bytes, now: float) -> Decision:
         found = self._glance(payload, header.source, now)
         if isinstance(found, Decision):
@@ -160,11 +179,11 @@ class Gate:
         return _DROPS[Reason.UNKNOWN_KEY]
 
     def _judge(self, datagram: Datagram, form: KnockFormat, now: float) -> Decision:
-        if not datagram.checksum_ok:
-            return _DROPS[Reason.BAD_CHECKSUM]
-        if datagram.source.is_link_local:
-            return _DROPS[Reason.LINK_LOCAL]
-        knock = form.open(datagram, now=now)
+        unfit = _unfit(datagram)
+        return self._weigh(form.open(datagram, now=now), datagram, now) if unfit is None else _DROPS[unfit]
+
+    def _weigh(self, knock: Knock | Refusal, datagram: Datagram, now: float) -> Decision:
+        """Decide about what a format has read."""
         if isinstance(knock, Refusal):
             return _refused(knock)
         client = self._rules.clients[knock.client]
@@ -198,7 +217,7 @@ class Gate:
         if knock.stamp is None:
             return None
         ahead = knock.stamp.sent_at / 1e9 - now
-        if abs(ahead) > self._rules.skew:
+        if abs(ahead) > self._rules.skew and not knock.stamp.once:
             note = f"sent {abs(ahead):.0f}s {'ahead of' if ahead > 0 else 'behind'} this clock"
             return Refusal(Reason.CLOCK_SKEW, knock.client, note)
         reason = self._replays.refusal(knock.stamp, knock.action, now=now)
@@ -244,6 +263,13 @@ def _refused(refusal: Refusal) -> Decision:
     if refusal.client is None and refusal.note is None:
         return _DROPS[refusal.reason]
     return Decision(Verdict.DROP, refusal.reason, client=refusal.client, note=refusal.note)
+
+
+def _unfit(datagram: Datagram) -> Reason | None:
+    """Say why a datagram is nobody's knock, whatever it says."""
+    if not datagram.checksum_ok:
+        return Reason.BAD_CHECKSUM
+    return Reason.LINK_LOCAL if datagram.source.is_link_local else None
 
 
 def _misplaced(knock: Knock, client: Client, source: Address) -> Reason | None:

@@ -34,7 +34,7 @@ class Verdict(enum.Enum):
     HOLD = "hold"
     """Kept a little, then given back: a grant may be on its way."""
     ACCEPT = "accept"
-    """Goes on: an echo request, which nothing here guards."""
+    """Goes on: an echo request or a step of a sequence, which nothing here guards."""
 
 
 class Reason(enum.StrEnum):
@@ -72,6 +72,7 @@ class Reason(enum.StrEnum):
     FRAGMENT = "fragment"
     NOT_GUARDED = "not-guarded"
     ECHO = "echo"
+    STEP = "step"
     OVERLOADED = "overloaded"
     NOT_APPLIED = "not-applied"
     INTERNAL_ERROR = "internal-error"
@@ -88,6 +89,18 @@ class Datagram:
     payload: bytes = field(repr=False)
     checksum_ok: bool = True
     via: Via = Via.UDP
+
+
+class Hit(NamedTuple):
+    """A packet to a port that some format listens to: from whom, to which port of which protocol, with which TCP flags.
+
+    ``protocol`` is a number (IANA); ``source`` is packed (4 or 16 bytes).
+    """
+
+    source: bytes
+    protocol: int
+    port: int
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +122,8 @@ class Stamp:
 
     key: bytes
     sent_at: int
+    once: bool = False
+    """Whether the key itself is good for one knock; then it does not matter when."""
 
 
 @dataclass(frozen=True, slots=True)

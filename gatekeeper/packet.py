@@ -116,6 +116,11 @@ def _transport(raw: bytes, source: bytes, target: bytes, protocol: int, start: i
     return Reason.NOT_GUARDED
 
 
+def tcp_flags(raw: bytes, header: Header) -> int:
+    """Return the flags of a TCP packet that triage has read (RFC 9293)."""
+    return raw[header.segment + 13]
+
+
 def dissect(raw: bytes, header: Header) -> Datagram | None:
     """Dissect a packet that triage has read, with Scapy, and check its checksum.
 

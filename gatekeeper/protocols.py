@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gatekeeper.model import (
     Action,
@@ -12,6 +12,7 @@ from gatekeeper.model import (
     Effect,
     Floor,
     Grant,
+    Hit,
     Knock,
     Outcome,
     Reading,
@@ -44,6 +45,22 @@ class KnockFormat(Protocol):
 
     def renew(self, *, now: float, at_once: bool = False) -> None:
         """Make what the time to come needs: a piece of it (every two seconds, between packets), or all at once."""
+
+
+@runtime_checkable
+class ListensToPorts(Protocol):
+    """What a knock format has besides, if its knocks are packets to ports that are no knock ports.
+
+    Such packets go on, whatever they were, so that a port looks as it did before anybody listened to it. That those of
+    one source come to one worker is the ruleset's business (``firewall/steps.py``).
+    """
+
+    @property
+    def listens(self) -> frozenset[tuple[int, int]]:
+        """The ports: number of the protocol, and of the port."""
+
+    def hear(self, hit: Hit, *, now: float) -> Knock | Refusal | None:
+        """Take note of a packet; return the knock that it completes, if it does."""
 
 
 class Replays(Protocol):

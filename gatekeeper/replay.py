@@ -8,6 +8,8 @@ A close has a mark of its own: openings that were sent before it are refused fro
 held back on the way would open again what was closed. Closes are not: of two, for IPv4 and for IPv6,
 the one that comes second is as good as the first.
 
+Some keys are good for one knock (``Stamp.once``): then no time is asked for, and that there is a floor says it all.
+
 The rule is here, once; the store applies it in the transaction that also has the grant (the truth), and
 ``ReplayMemory`` in memory, so that a flood of replays ends before the store.
 """
@@ -93,6 +95,8 @@ class ReplayMemory:
     def refusal(self, stamp: Stamp, action: Action, *, now: float) -> Reason | None:
         """Say why a stamp cannot be spent; ``None`` if it can."""
         known = self._keys.get(stamp.key)
+        if stamp.once:
+            return None if known is None else Reason.REPLAYED
         if known is None:
             return Reason.BEFORE_STORE if stamp.sent_at <= self._born else None
         is_spent = stamp.sent_at in known.spent

@@ -122,9 +122,44 @@ class Service:
         return replace(self, ports=ports) if ports else None
 
 
+Steps = tuple[Ports, ...]
+"""A port sequence: single ports, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Which TCP packets may be steps of a sequence: those that have all flags of ``on`` and none of ``off`` (RFC 9293).
+
+    Others are neither steps nor wrong ones.
+    """
+
+    on: int = 0x02
+    """SYN."""
+    off: int = 0x10
+    """ACK."""
+
+    def match(self, flags: int) -> bool:
+        """Whether a packet with these flags may be a step."""
+        return flags & (self.on | self.off) == self.on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequences:
+    """The port sequences of a client. They stay out of ``repr``, as keys do."""
+
+    opens: tuple[Steps, ...] = field(repr=False)
+    closes: Steps = field(default=(), repr=False)
+    """Empty: none."""
+    within: int = 25
+    """Seconds from the first step to the last."""
+    flags: Flags = Flags()
+    once: bool = False
+    """Whether each of those that open counts once, for ever."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A key holder: of X25519 keys, one for each device, or of plain keys (which stay out of ``repr``)."""
+    """A key holder: of X25519 keys, one for each device; of plain keys (which stay out of ``repr``); of sequences."""
 
     name: str
     services: tuple[str, ...]
@@ -132,6 +167,7 @@ class Client:
     """Public keys, 32 bytes each."""
     open_key: bytes | None = field(default=None, repr=False)
     close_key: bytes | None = field(default=None, repr=False)
+    sequences: Sequences | None = None
     ttl: int | None = 0
     """Seconds that its knocks open a service for; 0: as the service has it, ``None``: until closed."""
     must_bind: bool = False
@@ -145,6 +181,11 @@ class Client:
     """When its knocks may open; none named: at any time."""
     prefixes: tuple[int, int] = (32, 128)
     """How wide its grants are, around the sender's address: prefix lengths for IPv4 and IPv6."""
+
+    @property
+    def can_knock(self) -> bool:
+        """Whether it has anything to knock with."""
+        return bool(self.keys or self.open_key or self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +232,11 @@ class Rules:
     def has_tagged(self) -> bool:
         """Whether some client's knocks begin with a tag that the kernel can know."""
         return any(client.keys for client in self.clients.values())
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether some client knocks by a port sequence."""
+        return any(client.sequences is not None for client in self.clients.values())
 
     @property
     def untagged(self) -> tuple[int, int] | None:

@@ -49,6 +49,7 @@ _FEW_JOBS = 16
 _MAX_LATE = 64
 _SHARE = MAX_JOBS // 2
 """How many of these may be one client's, so that one that floods leaves room for the others."""
+_NOTHING_TO_SAY = frozenset({Reason.ECHO, Reason.STEP})
 _LOOK_AT_LATE = 0.02
 """Seconds between two looks at what waits for another worker's knock. (If its grant lands, that is heard at once.)"""
 
@@ -193,7 +194,7 @@ class Worker:
                 return True
             decision = replace(decision, reason=Reason.OVERLOADED, effect=None)
         if decision.verdict is Verdict.ACCEPT:
-            if decision.reason is not Reason.ECHO:
+            if decision.reason not in _NOTHING_TO_SAY:
                 self._observer.refused(decision, raw)
             self._let_go(packet)
         elif decision.verdict is Verdict.DROP or decision.reason is Reason.OVERLOADED:
@@ -333,7 +334,7 @@ class Worker:
             packet.drop()
 
     def _let_go(self, packet: Packet) -> None:
-        """Let a ping go on, without the mark of those that bear a tag."""
+        """Let a ping or a step go on, without the mark of those that bear a tag."""
         if mark := packet.get_mark() & self._manners.mark:
             packet.set_mark(packet.get_mark() ^ mark)
         packet.accept()

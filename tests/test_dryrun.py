@@ -114,10 +114,11 @@ def sealed_client(folder: Path) -> tuple[str, Callable[[DryRun, str, int, bool],
 
 
 CLIENTS = {"plain": plain_client, "sealed": sealed_client}
+NEEDS_A_KERNEL = {"sequence"}
 
 
 def test_every_format_is_tried_here() -> None:
-    assert set(CLIENTS) == set(FORMATS)
+    assert set(CLIENTS) | NEEDS_A_KERNEL == set(FORMATS)
 
 
 @pytest.mark.parametrize("name", sorted(CLIENTS))
@@ -149,6 +150,11 @@ def test_it_says_when_a_grant_would_end(tmp_path: Path) -> None:
 def test_it_says_that_it_hears_knocks_by_udp_only(tmp_path: Path) -> None:
     with dry_run(tmp_path, PLAIN, ", via: [udp, icmp, syn]") as running:
         assert re.search(r"warning .*icmp, syn.* not heard", running.log), running.log
+
+
+def test_it_says_that_it_hears_no_port_sequences(tmp_path: Path) -> None:
+    with dry_run(tmp_path, "trial: {sequence: [7000, 8000, 9000], services: [ssh]}") as running:
+        assert re.search(r"warning .*port sequences are not heard", running.log), running.log
 
 
 def test_rules_without_knocks_by_udp_leave_it_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,7 @@ _VARIANTS = {
 }
 _BPF = _Need("the match bpf, for tags of knocks and knocks in SYNs", "xt_bpf", "NETFILTER_XT_MATCH_BPF", "bpf")
 _LENGTH = _Need("the match length, for plain keys", "xt_length", "NETFILTER_XT_MATCH_LENGTH", "length")
+_PORTS = _Need("the match multiport, for port sequences", "xt_multiport", "NETFILTER_XT_MATCH_MULTIPORT", "multiport")
 
 
 def check(scene: Scene) -> Iterator[Finding]:
@@ -73,6 +74,8 @@ def judge(facts: Facts, rules: Rules | None, variant: str | None) -> Iterator[Fi
         needs.append(_BPF)
     if rules is not None and rules.untagged is not None:
         needs.append(_LENGTH)
+    if rules is not None and rules.has_sequences:
+        needs.append(_PORTS)
     for need in needs:
         yield _needed(facts, need)
     backend = "auto" if rules is None else rules.firewall.backend

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from gatekeeper import steps
 from gatekeeper.doctor.finding import AS_ROOT, CannotLookError, Finding, note, ok, unknown, warning, wrong
 from gatekeeper.doctor.marks import Touch, touch
 from gatekeeper.doctor.scene import MANGLE, Hooked, Scene
@@ -21,6 +22,8 @@ from gatekeeper.settings import Ports, Rules, Service, Transport, Via
 
 _MANY = 6
 """Findings of one kind that are shown; who has more has one cause for all."""
+_MANY_STEPS = 32
+"""Ports of sequences that are asked for: what keeps others' packets away keeps most of them away."""
 _DIVERTED = frozenset({"DNAT", "REDIRECT", "NETMAP"})
 _DROPPED = frozenset({"DROP", "REJECT"})
 
@@ -99,11 +102,12 @@ def diverted(scene: Scene) -> Iterator[Finding]:
             for what, transport, port in guarded:
                 for step in _met(hooked, Probe(version=version, transport=transport, port=port), _DIVERTED):
                     found.setdefault(hooked.shown(step.rule) if step.rule else "", _not_ours(hooked, step, what))
-            for port in _knock_ports(scene.rules):
-                for step in _met(hooked, Probe(version=version, transport=Transport.UDP, port=port), _DIVERTED):
+            for where in _knocked_at(scene.rules):
+                probe = Probe(version=version, transport=where.transport, port=where.first)
+                for step in _met(hooked, probe, _DIVERTED):
                     detail = hooked.shown(step.rule) if step.rule else ""
-                    words = f"knocks to udp/{port} are sent elsewhere before gatekeeper sees them"
-                    hint = "take that rule away, or choose another knock port (knock: {port: udp/N})"
+                    words = f"knocks to {where} are sent elsewhere before gatekeeper sees them"
+                    hint = "take that rule away, or choose another port to knock at"
                     found.setdefault(detail, wrong(words, hint, detail=detail))
     yield from list(found.values())[:_MANY]
     if not found:
@@ -131,13 +135,13 @@ def eaten(scene: Scene) -> Iterator[Finding]:
         if hooked.hook == "input" and hooked.priority > MANGLE:
             continue
         for version in hooked.versions:
-            for port in _knock_ports(scene.rules):
-                probe = Probe(version=version, transport=Transport.UDP, port=port)
+            for where in _knocked_at(scene.rules):
+                probe = Probe(version=version, transport=where.transport, port=where.first)
                 for step in _met(hooked, probe, _DROPPED):
                     if step.is_certain:
                         detail = hooked.shown(step.rule) if step.rule else f"{hooked.owner}: the policy"
-                        hint = f"let udp/{port} through there: gatekeeper reads it, and drops it then"
-                        words = f"knocks to udp/{port} are dropped before gatekeeper sees them"
+                        hint = f"let {where} through there, or have the filter table drop it: that comes behind us"
+                        words = f"knocks to {where} are dropped before gatekeeper sees them"
                         found.setdefault(detail, wrong(words, hint, detail=detail))
             for finding in _untracked(scene.rules, hooked, version):
                 found.setdefault(finding.detail, finding)
@@ -295,5 +299,8 @@ def _samples(service: Service) -> Iterator[tuple[Ports, int]]:
             yield ports, port
 
 
-def _knock_ports(rules: Rules) -> tuple[int, ...]:
-    return rules.knock_ports if Via.UDP in rules.via else ()
+def _knocked_at(rules: Rules) -> list[Ports]:
+    """Name the ports that knocks come to: knock ports, and some of those of sequences."""
+    knock_ports = [Ports(Transport.UDP, port) for port in rules.knock_ports] if Via.UDP in rules.via else []
+    listened = [port for one in steps.every(rules) for port in one.ports]
+    return [*knock_ports, *list(dict.fromkeys(listened))[:_MANY_STEPS]]

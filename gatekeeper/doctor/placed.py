@@ -151,7 +151,7 @@ def _sets(rules: Rules) -> Iterator[Finding]:
         words = f"{'these sets are' if len(missing) > 1 else 'this set is'} gone: {', '.join(missing)}"
         yield wrong(words, _PUT_IN_PLACE)
     for name, (entries, most) in there.items():
-        if name in sets.names_of(rules) - sets.names_of_senders() and entries > 0.9 * most:
+        if name in sets.names_of(rules) - sets.names_of_senders(rules) and entries > 0.9 * most:
             hint = "grants that find no room are refused: revoke some, or grant networks and not single addresses"
             yield warning(f"the set {name} is nearly full: {entries} of {most}", hint)
     if not missing:

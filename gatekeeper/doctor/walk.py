@@ -10,7 +10,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gatekeeper.firewall.names import CHAIN_PREFIX
+from gatekeeper.firewall.names import CHAIN_PREFIX, RAW
 from gatekeeper.settings import Transport
 
 MAX_STEPS = 200_000
@@ -122,7 +122,7 @@ class _Walk:
                 raise TooLongError
             truth = matches(rule, self.probe)
             surely = truth is Truth.YES
-            if truth is Truth.NO:
+            if truth is Truth.NO or rule.target == RAW:
                 continue
             if rule.target == "RETURN":
                 if surely:
@@ -141,7 +141,8 @@ class _Walk:
 def walk(chains: Chains, start: str, probe: Probe) -> list[Step]:
     """List what a packet meets, or may meet, from a chain on; the last step is certain.
 
-    Chains of ours are not gone into: whoever reaches one is in our hands.
+    Chains of ours are not gone into: whoever reaches one is in our hands. (But for that in the raw table: what may
+    count comes back from it, and meets others' rules behind it.)
 
     Raises:
         TooLongError: there are too many paths.

@@ -91,7 +91,7 @@ def strangers(rules: Rules, version: int, members: Members) -> Iterator[str]:
     goes = queue(rules, Lane.STRANGERS)
     yield f"-m mark --mark {mark(rules)} {goes}"  # has been here, and was given back
     yield from (f"{who} {few('knocked', version, _MORE)} {goes}" for who in members.who_knocked(version))
-    yield f"-m hashlimit --hashlimit-above {_each_sender('new', version)} -j DROP"
+    yield f"{many('new', version)} -j DROP"
     yield f"{IN_ALL} {goes}"
     yield "-j DROP"
 
@@ -99,6 +99,11 @@ def strangers(rules: Rules, version: int, members: Members) -> Iterator[str]:
 def few(name: str, version: int, most: str = "") -> str:
     """Match what is within the bound of its sender."""
     return f"-m hashlimit --hashlimit-upto {_each_sender(name, version, most)}"
+
+
+def many(name: str, version: int, most: str = "") -> str:
+    """Match what is beyond it."""
+    return f"-m hashlimit --hashlimit-above {_each_sender(name, version, most)}"
 
 
 def _each_sender(name: str, version: int, most: str = "") -> str:
@@ -118,9 +123,9 @@ def _datagrams(rules: Rules) -> list[str]:
     return [f"-p udp -m udp --dport {port}" for port in rules.knock_ports] if Via.UDP in rules.via else []
 
 
-def queue(rules: Rules, lane: Lane, *, bypass: bool = False) -> str:
-    """Queue to a lane; with ``bypass``, packets go on where no worker is."""
-    return lanes.target(rules, lane) + (f" {BYPASS}" if bypass else "")
+def queue(rules: Rules, lane: Lane, *, bypass: bool = False, is_spread: bool = True) -> str:
+    """Queue to a lane (or to one worker of it); with ``bypass``, packets go on where no worker is."""
+    return lanes.target(rules, lane, is_spread=is_spread) + (f" {BYPASS}" if bypass else "")
 
 
 def mark(rules: Rules) -> str:

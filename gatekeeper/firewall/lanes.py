@@ -21,7 +21,7 @@ class Lane(IntEnum):
     STRANGERS = 1
     """What is sent to protected ports without a grant."""
     OTHERS = 2
-    """What may be a knock of a format that has no tag: datagrams, echo requests."""
+    """What may be a knock of a format that has no tag: datagrams, echo requests, steps of sequences."""
 
 
 TAKEN = len(Lane) * MAX_WORKERS
@@ -50,9 +50,12 @@ def number(rules: Rules, lane: Lane, worker: int) -> int:
     return numbers(rules, lane)[worker]
 
 
-def target(rules: Rules, lane: Lane) -> str:
-    """Write the part of an iptables rule that queues to a lane, without ``--queue-bypass``."""
+def target(rules: Rules, lane: Lane, *, is_spread: bool = True) -> str:
+    """Write the part of an iptables rule that queues to a lane, without ``--queue-bypass``.
+
+    Not ``is_spread``: to its first queue alone. For IPv4 the kernel picks a queue by the protocol as well.
+    """
     those = numbers(rules, lane)
-    if len(those) == 1:
+    if len(those) == 1 or not is_spread:
         return f"-j NFQUEUE --queue-num {those[0]}"
     return f"-j NFQUEUE --queue-balance {those[0]}:{those[-1]}"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gatekeeper.firewall.names import (
     PASS,
+    begun_set,
     busy_set,
     from_chain,
     in_chain,
@@ -48,6 +49,12 @@ class Members(Protocol):
     def who_knocked(self, version: int) -> Iterator[str]:
         """Match what comes from those who were noted in the last seconds."""
 
+    def note_beginner(self, version: int, seconds: int, most: str) -> Iterator[str]:
+        """Note for so many seconds who begins a port sequence; ``most`` matches as many as there is room for."""
+
+    def who_began(self, version: int) -> Iterator[str]:
+        """Match what comes from those who were noted so."""
+
 
 class SetMembers:
     """Backend ``ipset``: one look, whatever the number of grants."""
@@ -80,6 +87,16 @@ class SetMembers:
     def who_knocked(self, version: int) -> Iterator[str]:
         """Match the set."""
         yield _member(knocked_set(version), "src")
+
+    def note_beginner(self, version: int, seconds: int, most: str) -> Iterator[str]:
+        """Put it into a set; who is in it already has all the time again, and needs no room."""
+        note = f"-j SET --add-set {begun_set(version)} src --exist --timeout {seconds}"
+        yield f"{_member(begun_set(version), 'src')} {note}"
+        yield f"{_member(begun_set(version), 'src', negated=True)} {most} {note}"
+
+    def who_began(self, version: int) -> Iterator[str]:
+        """Match the set."""
+        yield _member(begun_set(version), "src")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,14 @@ class RuleMembers:
         """Match nobody: so who knocks is bounded like strangers are."""
         yield from ()
 
+    def note_beginner(self, version: int, seconds: int, most: str) -> Iterator[str]:  # noqa: ARG002
+        """Note nobody."""
+        yield from ()
+
+    def who_began(self, version: int) -> Iterator[str]:  # noqa: ARG002
+        """Match nobody."""
+        yield from ()
+
     def _each(self, service: str, version: int, rule: Rule) -> Iterator[str]:
         sources = self.granted.get(service, ())
         return (rule(service, source) for source in sources if source.version == version)
@@ -135,5 +160,5 @@ def leaving_rule(service: str, source: Source) -> str:
     return f"{to_chain(service)} -d {source} -j {RETURN}"
 
 
-def _member(name: str, side: str) -> str:
-    return f"-m set --match-set {name} {side}"
+def _member(name: str, side: str, *, negated: bool = False) -> str:
+    return f"-m set {'! ' if negated else ''}--match-set {name} {side}"

@@ -18,6 +18,12 @@ SENT = CHAIN_PREFIX + "SENT"
 """mangle: lets a reset of our own leave, without the mark that it bore."""
 ECHO = CHAIN_PREFIX + "ECHO"
 """mangle INPUT, behind everybody's rules: echo requests that may bear a knock."""
+STEPS = CHAIN_PREFIX + "STEPS"
+"""mangle INPUT, behind everybody's rules: packets to the ports of sequences, on their way to a process (steps.py)."""
+BEGIN = CHAIN_PREFIX + "BEGIN"
+"""mangle: those of them with which a sequence begins."""
+GO_ON = CHAIN_PREFIX + "GO-ON"
+"""mangle: all of them, from who has begun."""
 RAW = CHAIN_PREFIX + "RAW"
 """raw PREROUTING: keeps knocks out of connection tracking."""
 TAGS = CHAIN_PREFIX + "TAGS"
@@ -61,6 +67,7 @@ HOOKS = (
     Hook("mangle", "OUTPUT", OUT),
     Hook("mangle", "POSTROUTING", POST),
     Hook("mangle", "INPUT", ECHO),
+    Hook("mangle", "INPUT", STEPS),
 )
 """All that there can be; ``ruleset.jumps`` says which of them some rules need, and at which end they stand."""
 
@@ -112,6 +119,11 @@ def knocked_set(version: int) -> str:
 def busy_set(version: int) -> str:
     """Name the ipset that counts how many of these each of them has sent in the last seconds."""
     return f"{SET_PREFIX}b{version}"
+
+
+def begun_set(version: int) -> str:
+    """Name the ipset of those who have begun a port sequence."""
+    return f"{SET_PREFIX}s{version}"
 
 
 def fresh_set(name: str) -> str:

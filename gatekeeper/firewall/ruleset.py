@@ -38,12 +38,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from gatekeeper.firewall import bounds, tags
+from gatekeeper.firewall import bounds, steps, tags
 from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
+    BEGIN,
     ECHO,
     FWD,
+    GO_ON,
     HOOKS,
     IN,
     NEW,
@@ -53,6 +55,7 @@ from gatekeeper.firewall.names import (
     PRE,
     RAW,
     SENT,
+    STEPS,
     TAGGED,
     TAGS,
     Hook,
@@ -91,12 +94,13 @@ def jumps(rules: Rules) -> list[Jump]:
     needed = {
         PRE: Guard.PUBLISHED in places,
         ECHO: Via.ICMP in rules.via,
+        STEPS: rules.has_sequences,
         FWD: Guard.FORWARD in places or (guards and bool(_without_address(rules))),
         POST: Guard.PUBLISHED in places and guards,  # observing has nothing to say of what leaves
     }
-    # What observes, and what looks at pings, comes behind everybody's rules: a packet that it lets go on, or that no
-    # worker looks at, skips the rest of the table.
-    last = {ECHO} if guards else {ECHO, IN, FWD, PRE}
+    # What observes, and what looks at pings and steps, comes behind everybody's rules: a packet that it lets go on, or
+    # that no worker looks at, skips the rest of the table.
+    last = {ECHO, STEPS} if guards else {ECHO, STEPS, IN, FWD, PRE}
     return [Jump(hook, hook.chain not in last) for hook in HOOKS if needed.get(hook.chain, True)]
 
 
@@ -121,6 +125,8 @@ def iptables_text(
     guards = rules.mode is Mode.GUARD
     if guards:
         mangle.append(NEW)
+    if rules.has_sequences:
+        mangle += [BEGIN, GO_ON]
     for name in rules.services:
         mangle += [in_chain(name), out_chain(name), *members.chains(name)]
     raw = [RAW, TAGS, TAGGED] if guards and rules.has_tagged else [RAW]
@@ -170,6 +176,7 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     yield from bounds.knocks(rules, version, members)
     if Via.ICMP in rules.via:
         yield from (f"-A {ECHO} ! -i lo {bounds.ECHO_REQUEST[version]} {rest}" for rest in bounds.pings(rules, version))
+    yield from steps.lines(rules, version, members)
     yield from _places(rules, version)
     if rules.mode is Mode.GUARD:
         yield from (f"-A {NEW} {rest}" for rest in bounds.strangers(rules, version, members))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
+from gatekeeper import steps
 from gatekeeper.firewall.members import KNOCKED_FOR
 from gatekeeper.firewall.names import (
     IPSET_FAMILY,
     VERSIONS,
     always_set,
+    begun_set,
     busy_set,
     fresh_set,
     knocked_set,
@@ -33,29 +35,33 @@ def create_text(rules: Rules) -> str:
         _replace(name, version, [f"{source} timeout 0" for source in sources])
         for name, (version, sources) in _networks(rules).items()
     ]
-    return "".join(members + networks) + (_senders_text() if rules.mode is Mode.GUARD else "")
+    return "".join(members + networks + _senders(rules))
 
 
 def names_of(rules: Rules) -> set[str]:
     """Name all the sets that these rules need."""
     members = {set_name(name, version) for name in rules.services for version in VERSIONS}
-    return members | set(_networks(rules)) | (names_of_senders() if rules.mode is Mode.GUARD else set())
+    return members | set(_networks(rules)) | names_of_senders(rules)
 
 
-def names_of_senders() -> set[str]:
+def names_of_senders(rules: Rules) -> set[str]:
     """Name the sets that the kernel fills by itself, for moments."""
-    return {name(version) for name in (knocked_set, busy_set) for version in VERSIONS}
+    return {line.split()[1] for line in _senders(rules)}
 
 
-def _senders_text() -> str:
+def _senders(rules: Rules) -> list[str]:
     """Write what makes these. An IPv6 network of 64 bits counts as one sender."""
     lines = []
     for version in VERSIONS:
-        kind = f"hash:ip family {IPSET_FAMILY[version]}{' netmask 64' if version == 6 else ''} maxelem 65536"
-        # Full, the one lets somebody go who knocked earlier, and the other counts nobody more: no knock is lost for it.
-        lines.append(f"create {knocked_set(version)} {kind} timeout {KNOCKED_FOR} forceadd -exist\n")
-        lines.append(f"create {busy_set(version)} {kind} timeout {BUSY_WITHIN} counters -exist\n")
-    return "".join(lines)
+        kind = f"hash:ip family {IPSET_FAMILY[version]}{' netmask 64' if version == 6 else ''} maxelem"
+        # Full, the first lets somebody go who knocked earlier, and the second counts nobody more: no knock is lost for
+        # it. The third is never full, for the rules note only as many as it holds (steps.py); each has a timeout there.
+        if rules.mode is Mode.GUARD:
+            lines.append(f"create {knocked_set(version)} {kind} 65536 timeout {KNOCKED_FOR} forceadd -exist\n")
+            lines.append(f"create {busy_set(version)} {kind} 65536 timeout {BUSY_WITHIN} counters -exist\n")
+        if rules.has_sequences:
+            lines.append(f"create {begun_set(version)} {kind} {steps.IN_KERNEL} timeout 1 -exist\n")
+    return lines
 
 
 def network_sizes(rules: Rules) -> dict[str, int]:

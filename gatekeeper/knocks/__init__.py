@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatekeeper.knocks import plain, sealed
+from gatekeeper.knocks import plain, sealed, sequence
 from gatekeeper.protocols import KnockFormat
 from gatekeeper.settings import Rules, ServerKey
 
 FORMATS: dict[str, Callable[[Rules, tuple[ServerKey, ...]], KnockFormat]] = {
     "sealed": sealed.SealedKnocks,
     "plain": lambda rules, _keys: plain.PlainKeys(rules),
+    "sequence": lambda rules, _keys: sequence.SequenceKnocks(rules),
 }
 
 

@@ -186,19 +186,27 @@ def _moment(value: object) -> float:
 
 
 def _effect(effect: Effect) -> list[Any]:
-    stamp = None if effect.stamp is None else [effect.stamp.key.hex(), effect.stamp.sent_at]
+    stamp = None if effect.stamp is None else _stamp(effect.stamp)
     if isinstance(effect, Admit):
         return ["admit", _grants(effect.grants), stamp]
     return ["revoke", [str(effect.source), effect.client, effect.services], stamp]
 
 
 def _read_effect(kind: str, what: Sequence[Any], stamp: Sequence[Any] | None) -> Effect:
-    its = None if stamp is None else Stamp(bytes.fromhex(stamp[0]), _number(stamp[1]))
+    its = None if stamp is None else _read_stamp(*stamp)
     if kind == "admit":
         return Admit(_read_grants(what), its)
     source, client, services = what
     its_client = None if client is None else _word(client)
     return Revoke(ip_network(_word(source)), its_client, None if services is None else tuple(map(_word, services)), its)
+
+
+def _stamp(stamp: Stamp) -> list[Any]:
+    return [stamp.key.hex(), stamp.sent_at, stamp.once]
+
+
+def _read_stamp(key: str, sent_at: int, once: object) -> Stamp:
+    return Stamp(bytes.fromhex(key), _number(sent_at), once is True)
 
 
 def _read_do(serial: int, effect: Sequence[Any], reason: str, client: str | None, note: str | None) -> Do:

@@ -16,6 +16,7 @@ from gatekeeper.problems import Problem, RulesError
 from gatekeeper.rules.clients import MAX_KEY
 from gatekeeper.rules.document import MAX_BYTES, Document, Tell
 from gatekeeper.rules.schema import Reader
+from gatekeeper.rules.sequences import MAX_FILE
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.settings import Rules
 
@@ -70,7 +71,7 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
     warnings: list[Problem] = []
 
     def read_key(name: str) -> bytes:
-        content, key_mode = _read(path.parent / name, MAX_KEY + 2)
+        content, key_mode = _read(path.parent / name, MAX_FILE)
         if key_mode & _READABLE_BY_OTHERS:
             warnings.append(_too_open(str(path.parent / name)))
         return content.removesuffix(b"\n").removesuffix(b"\r")
@@ -86,7 +87,7 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
     with unsearched(), progress.shown(f"reading {path.name}") as tell:
         keys = {"read_key": read_key, "read_private": read_private}
         rules, problems = parse(text, file=str(path), tell=tell, processors=processors, **keys)
-    if mode & _READABLE_BY_OTHERS and any(client.open_key for client in rules.clients.values()):
+    if mode & _READABLE_BY_OTHERS and any(one.open_key or one.sequences for one in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]
 

@@ -12,11 +12,12 @@ import yaml
 
 from gatekeeper import duration
 from gatekeeper.networks import Source
-from gatekeeper.rules import values
+from gatekeeper.rules import sequences, values
 from gatekeeper.rules.document import Document, Entry, Tell, is_empty
+from gatekeeper.rules.sequences import SequenceReader
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
-from gatekeeper.settings import Client, Service
+from gatekeeper.settings import Client, Ports, Service, Transport
 
 MAX_KEY = 512
 """Longest plain key in bytes."""
@@ -30,13 +31,21 @@ _PREFIXES = {4: (16, 32), 6: (32, 128)}
 """The widest and the narrowest that a grant may be, by IP version."""
 _SEALED = ("key", "also_keys", "bind", "for_others")
 _PLAIN = ("open", "open_file", "close", "close_file")
+_KINDS = {"a sealed key": _SEALED, "a plain key": _PLAIN, "a port sequence": sequences.FIELDS}
+_WHY_ONE = "make two clients of them: whoever sees a plain key or a sequence can use it from anywhere"
 
 
 class ClientReader:
     """Reads the section ``clients``."""
 
     def __init__(
-        self, document: Document, read_key: ReadKey, services: Mapping[str, Service], *, named: Iterable[str]
+        self,
+        document: Document,
+        read_key: ReadKey,
+        services: Mapping[str, Service],
+        *,
+        named: Iterable[str],
+        knock_ports: Iterable[int] = (),
     ) -> None:
         """``named``: the services that the file names, also those that are wrong and were complained about."""
         self._doc = document
@@ -45,6 +54,9 @@ class ClientReader:
         self._named = frozenset(named)
         self._plain: dict[bytes, tuple[Entry, str]] = {}
         self._public: dict[bytes, str] = {}
+        taken = [(Ports(Transport.UDP, port), "a knock port") for port in knock_ports]
+        taken += [(ports, f'a port of service "{one.name}"') for one in services.values() for ports in one.ports]
+        self._sequences = SequenceReader(document, read_key, taken)
 
     def read(
         self, section: Entry | None, *, taken: Mapping[bytes, str], tell: Tell = lambda _: None
@@ -65,6 +77,7 @@ class ClientReader:
             if begin in self._plain and end.decode(errors="replace") in self._named:
                 hint = f"a knock for {end.decode()} with that key would look the same"
                 self._doc.complain(field.value, f"{what} is {self._plain[begin][1]} and a service", hint)
+        self._sequences.finish()
         return clients
 
     def _client(self, entry: Entry) -> Client | None:
@@ -73,16 +86,20 @@ class ClientReader:
             hint = "1 to 64 letters, digits, - _ . or @, beginning with a letter or digit"
             self._doc.complain(entry.key, f'"{entry.name}" cannot be the name of a client', hint)
             return None
-        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, *_ALL))
-        is_plain = any(name in fields for name in _PLAIN)
-        if is_plain and (sealed := [fields[name] for name in _SEALED if name in fields]):
-            hint = "make two clients of them: whoever sees a plain key can use it from anywhere"
-            self._doc.complain(sealed[0].key, f"{what} has a plain key, and {sealed[0].name}", hint)
+        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, *sequences.FIELDS, *_ALL))
+        kind, *others = [name for name, its in _KINDS.items() if any(one in fields for one in its)] or [""]
+        if others:
+            other = next(fields[name] for name in _KINDS[kind] if name in fields)
+            self._doc.complain(other.key, f"{what} has {others[0]}, and {other.name}", _WHY_ONE)
             return None
+        is_plain, is_sequence = kind == "a plain key", kind == "a port sequence"
         services = self._services_of(entry, fields.get("services"), what)
         public = self._public_keys(fields, what)
         open_key, close_key = self._key(fields, "open", what), self._key(fields, "close", what)
-        if not is_plain and "key" not in fields:
+        its_sequences = self._sequences.read(fields, entry.name) if is_sequence else None
+        if is_sequence and its_sequences is None:
+            return None
+        if not is_plain and not is_sequence and "key" not in fields:
             if is_empty(entry.value) or isinstance(entry.value, yaml.MappingNode):
                 hint = "add key: with the public key that `gatekeeper join` or `gatekeeper keygen` prints"
                 self._doc.complain(entry.key, f"{what} has no key", hint)
@@ -96,6 +113,7 @@ class ClientReader:
             keys=public,
             open_key=open_key,
             close_key=close_key,
+            sequences=its_sequences,
             ttl=self._ttl(fields.get("ttl"), services),
             must_bind=self._must_bind(fields.get("bind")),
             for_others=values.truth(self._doc, fields.get("for_others")),

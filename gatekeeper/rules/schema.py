@@ -50,7 +50,9 @@ class Reader:
         knock = self._knock(top.get("knock"), services)
         server_keys = self._server(top.get("server"))
         taken = {keys.public_of(key.private): "a key of the server" for key in server_keys}
-        reader = ClientReader(self._doc, self._read_key, services, named=service_reader.named)
+        reader = ClientReader(
+            self._doc, self._read_key, services, named=service_reader.named, knock_ports=knock.knock_ports
+        )
         clients = reader.read(top.get("clients"), taken=taken, tell=tell)
         if not clients and not self._doc.failed:
             hint = "nobody can knock; only `gatekeeper grant` opens a port"

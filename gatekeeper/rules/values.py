@@ -179,7 +179,7 @@ def hours(doc: Document, field: Entry | None) -> tuple[Hours, ...]:
     return tuple(found)
 
 
-def file_content(doc: Document, field: Entry, read_key: ReadKey) -> bytes | None:
+def file_content(doc: Document, field: Entry, read_key: ReadKey, *, what: str = "the key in ") -> bytes | None:
     """Read the file that a field names."""
     name = doc.text(field.value, field.name)
     if name is None:
@@ -188,5 +188,5 @@ def file_content(doc: Document, field: Entry, read_key: ReadKey) -> bytes | None
         return read_key(name)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        doc.complain(field.value, f"cannot read the key in {name}: {reason}")
+        doc.complain(field.value, f"cannot read {what}{name}: {reason}")
         return None

@@ -15,7 +15,7 @@ from gatekeeper.model import Action, Floor, Reason, Stamp
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS birth (born INTEGER NOT NULL);  -- one row; Unix nanoseconds, as all that follow
 CREATE TABLE IF NOT EXISTS floors (
-    key    BLOB PRIMARY KEY,        -- a client's public key
+    key    BLOB PRIMARY KEY,        -- a client's public key; or a key that is good for one knock: spent, if it is here
     floor  INTEGER NOT NULL,        -- no stamp at or below it is accepted
     closed INTEGER NOT NULL         -- and no opening at or below this
 ) WITHOUT ROWID;
@@ -40,6 +40,10 @@ def born(db: sqlite3.Connection) -> int:
 def spend(db: sqlite3.Connection, stamp: Stamp, action: Action, *, latest: int) -> Reason | None:
     """Spend a stamp, or say why it cannot be. ``latest``: the newest time that any clock may honestly say, in ns."""
     row = db.execute("SELECT floor, closed FROM floors WHERE key = ?", (stamp.key,)).fetchone()
+    if stamp.once:
+        if row is None:
+            db.execute("INSERT INTO floors VALUES (?, 0, 0)", (stamp.key,))
+        return None if row is None else Reason.REPLAYED
     if row is None and stamp.sent_at <= born(db):
         return Reason.BEFORE_STORE
     floor = Floor(*row) if row is not None else Floor(born(db))

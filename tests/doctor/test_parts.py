@@ -15,6 +15,7 @@ from gatekeeper.settings import Transport
 
 RULES = "services: {ssh: {port: tcp/22}}\n"
 CONFIG = "# CONFIG_NFT_QUEUE is not set\nCONFIG_NF_TABLES=m\nCONFIG_IP_SET=y\nCONFIG_IP_SET_MAX=256\n"
+SEQUENCE = "clients: {cam: {sequence: [7000, 8000, 9000], services: [ssh]}}\n"
 DEBIAN = Facts(
     "6.1.0-13-amd64",
     config=parse_config(CONFIG),
@@ -55,6 +56,13 @@ def test_a_kernel_that_lacks_something_is_told_of_as_the_rules_need_it() -> None
     found = lacking("firewall: {backend: ipset}\nknock: {via: [udp, syn]}\n")
     assert found["the kernel lacks ipset"] is Level.WRONG
     assert found["the kernel lacks the match bpf, for tags of knocks and knocks in SYNs"] is Level.WRONG
+
+
+def test_port_sequences_need_the_match_multiport() -> None:
+    for text, expected in ((RULES, False), (RULES + SEQUENCE, True)):
+        the_rules, _ = rules.parse(text.encode(), file="rules.yaml", read_key=lambda _: b"")
+        words = [one.what for one in kernel.judge(Facts("6.1"), the_rules, "nft")]
+        assert any("multiport" in one for one in words) is expected
 
 
 def test_what_a_queue_lost_is_told_apart() -> None:

@@ -58,6 +58,7 @@ def met(rules: str, probe: Probe = SSH, policy: str = "ACCEPT") -> list[str]:
         ("-A INPUT -m socket -j ACCEPT", ["ACCEPT?", "DROP"]),
         ("-A INPUT -p icmp -m icmp --icmp-type 8 -j ACCEPT", ["DROP"]),
         ("-A INPUT -j GKEEPER-IN", ["GKEEPER-IN"]),
+        ("-A INPUT -j GKEEPER-RAW", ["DROP"]),
     ],
 )
 def test_what_a_rule_does_to_a_strangers_first_packet(rule: str, expected: list[str]) -> None:

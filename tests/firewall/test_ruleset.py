@@ -19,6 +19,7 @@ from gatekeeper.settings import (
     Ports,
     Refuse,
     Rules,
+    Sequences,
     Service,
     Transport,
     Via,
@@ -49,6 +50,13 @@ LISTED = replace(
     },
     never=(ip_network("203.0.113.0/24"),),
 )
+KNOCKS_PORTS = {
+    "cam": Client(
+        name="cam",
+        services=("ssh",),
+        sequences=Sequences(opens=((Ports(UDP, 7000), Ports(TCP, 8000), Ports(TCP, 9000)),), within=5),
+    )
+}
 HOST = (ip_address("10.0.0.2"), ip_address("fd00::2"))
 PLACES = replace(
     RULES,
@@ -468,8 +476,10 @@ def test_only_the_hooks_that_are_needed_are_there() -> None:
     assert there(replace(RULES, via=frozenset(Via)))[-1] == ("INPUT", names.ECHO, False), "where pings may be knocks"
     text = ruleset.iptables_text(RULES, 4, SETS)
     assert not any(name in text for name in (names.FWD, names.PRE, names.POST, names.ECHO, "FORWARD"))
-    places = replace(PLACES, via=frozenset(Via))
-    every = [(hook.base, hook.chain, hook.chain != names.ECHO) for hook in names.HOOKS]
+    assert names.STEPS not in text
+    last = {names.ECHO, names.STEPS}
+    places = replace(PLACES, via=frozenset(Via), clients=KNOCKS_PORTS)
+    every = [(hook.base, hook.chain, hook.chain not in last) for hook in names.HOOKS]
     assert there(places) == every
     observed = [(base, name, name in {names.RAW, names.OUT}) for base, name, _ in every if name != names.POST]
     assert there(replace(places, mode=Mode.OBSERVE)) == observed

@@ -15,9 +15,11 @@ from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Don
 V4 = Grant(ip_network("198.51.100.2/32"), "ssh", "laptop", 1_700_000_000.25)
 V6 = Grant(ip_network("2001:db8::/64"), "web", "(admin)", None)
 STAMP = Stamp(bytes(range(32)), 1_700_000_000_123_456_789)
+ONCE = Stamp(bytes(range(32)), 0, once=True)
 
 EXAMPLES: list[Message] = [
     Do(7, Admit((V4, V6), STAMP), Reason.OPENED, "laptop"),
+    Do(7, Admit((V4,), ONCE), Reason.OPENED, "laptop"),
     Do(8, Admit(()), Reason.OPENED, "laptop", "a note"),
     Do(9, Revoke(V6.source, "laptop", ("ssh", "web"), STAMP), Reason.CLOSED, "laptop"),
     Do(10, Revoke(V4.source), Reason.CLOSED, None),

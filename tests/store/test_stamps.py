@@ -287,3 +287,29 @@ def test_a_store_of_version_1_is_upgraded_and_keeps_what_it_has(tmp_path: Path) 
     assert commit(store, born + 1, now=born / 1e9) is None
     assert commit(store, born + 1, now=born / 1e9) is Reason.REPLAYED
     store.close()
+
+
+def test_a_key_that_is_good_for_one_knock_is_spent_for_good_whatever_the_clock_says(tmp_path: Path) -> None:
+    """Also one that says no time, in a store that was made just now; and whoever opens it next."""
+    once = Stamp(KEY, 0, once=True)
+    store = SqliteStore(tmp_path)
+    memory = ReplayMemory()
+    memory.replace(store.born, store.floors())
+    assert memory.refusal(once, OPEN, now=NOW) is None
+    assert [one.refused for one in store.commit([Admit((GRANT,), once)] * 2, now=NOW)] == [None, Reason.REPLAYED]
+    memory.spend(once, OPEN)
+    assert memory.refusal(once, OPEN, now=NOW) is Reason.REPLAYED
+    assert memory.refusal(Stamp(OTHER, 0, once=True), OPEN, now=NOW) is None
+    store.close()
+    again = SqliteStore(tmp_path)
+    memory.replace(again.born, again.floors())
+    assert memory.refusal(once, OPEN, now=NOW - DAY) is Reason.REPLAYED
+    assert again.commit([Admit((GRANT,), once)], now=NOW - DAY)[0].refused is Reason.REPLAYED
+    again.close()
+
+
+def test_a_key_that_is_good_for_one_knock_stays_spent_in_memory_if_the_store_could_not_take_it() -> None:
+    memory, once = ReplayMemory(), Stamp(KEY, 0, once=True)
+    memory.spend(once, OPEN)
+    memory.replace(NS, {})
+    assert memory.refusal(once, OPEN, now=NOW) is Reason.REPLAYED
