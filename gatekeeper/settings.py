@@ -123,8 +123,23 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FwknopKeys:
+    """What a client of fwknop's shares with the server."""
+
+    key: bytes = field(repr=False)
+    """It encrypts with this: a passphrase, or bytes of chance."""
+    hmac_key: bytes | None = field(default=None, repr=False)
+    hmac: str = "sha256"
+    """The kind of its HMAC; ``none``: it sends none."""
+    mode: str = "cbc"
+    """How it encrypts."""
+    user: str | None = None
+    """Who its messages must say that they are from; ``None``: it does not matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A key holder: of X25519 keys, one for each device, or of plain keys (which stay out of ``repr``)."""
+    """A key holder: of X25519 keys, one for each device, of plain keys, or of fwknop's (secrets stay out of ``repr``)."""
 
     name: str
     services: tuple[str, ...]
@@ -132,6 +147,7 @@ class Client:
     """Public keys, 32 bytes each."""
     open_key: bytes | None = field(default=None, repr=False)
     close_key: bytes | None = field(default=None, repr=False)
+    fwknop: FwknopKeys | None = None
     ttl: int | None = 0
     """Seconds that its knocks open a service for; 0: as the service has it, ``None``: until closed."""
     must_bind: bool = False

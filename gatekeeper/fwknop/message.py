@@ -1,0 +1,191 @@
+"""What a knock of fwknop's says, before it is encrypted: fields between colons, and a digest of them. Pure.
+
+The digest is no proof of anything, for there is no key in it; what proves who has written a message is the HMAC
+around it (``envelope.py``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """What a message asks for. ``TIMED``: it says for how many seconds."""
+
+    COMMAND = 0
+    ACCESS = 1
+    NAT = 2
+    TIMED_ACCESS = 3
+    TIMED_NAT = 4
+    LOCAL_NAT = 5
+    TIMED_LOCAL_NAT = 6
+
+
+NATS = frozenset({Kind.NAT, Kind.TIMED_NAT, Kind.LOCAL_NAT, Kind.TIMED_LOCAL_NAT})
+"""Kinds that name where the server should lead the client's packets."""
+TIMED = frozenset({Kind.TIMED_ACCESS, Kind.TIMED_NAT, Kind.TIMED_LOCAL_NAT})
+DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512", "sha3_256", "sha3_512")
+"""Kinds of digests, and of HMACs. Where two are of one length, a reader tries them in this order."""
+LENGTHS = {kind: (hashlib.new(kind, usedforsecurity=False).digest_size * 8 + 5) // 6 for kind in DIGESTS}
+"""How many characters each has, in base64 without padding."""
+
+_MOST_FIELDS = 10
+_LONGEST_USER = 64
+_RANDOM = re.compile(r"\d{16}", re.ASCII)
+_VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){1,3}", re.ASCII)
+_SECONDS = re.compile(r"\d{1,10}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. ``text`` and ``nat`` are as the client wrote them: nobody has looked at what they say."""
+
+    user: str
+    sent_at: int
+    """Unix seconds."""
+    kind: Kind
+    text: str
+    """``ADDRESS,tcp/22,udp/53``; of a command ``ADDRESS,COMMAND``."""
+    nat: str | None
+    """``ADDRESS,PORT``, of the kinds that have it."""
+    timeout: int | None
+    """Seconds, of the kinds that have it."""
+    random: str
+    """16 digits, so that no two messages are the same."""
+    version: str = "3.0.0"
+    digest: str = "sha256"
+    """The kind of the digest behind the fields."""
+
+
+def pack(message: Message) -> bytes:
+    """Write a message, its digest included."""
+    fields = [
+        message.random,
+        _encode(message.user),
+        str(message.sent_at),
+        message.version,
+        str(int(message.kind)),
+        _encode(message.text),
+    ]
+    if message.kind in NATS:
+        fields.append(_encode(message.nat or ""))
+    if message.kind in TIMED:
+        fields.append(str(message.timeout or 0))
+    body = ":".join(fields).encode("ascii")
+    return body + b":" + _digest(message.digest, body)
+
+
+def unpack(plaintext: bytes) -> Message:
+    """Read a message.
+
+    Raises:
+        ValueError: it is none; says why.
+    """
+    body, colon, digest = plaintext.rpartition(b":")
+    if not colon:
+        raise ValueError("there is no digest")
+    kind_of_digest = _kind_of(digest, body)
+    try:
+        fields = body.decode("ascii").split(":")
+    except UnicodeDecodeError:
+        raise ValueError("it is not ASCII") from None
+    if not 6 <= len(fields) <= _MOST_FIELDS:
+        raise ValueError(f"it has {len(fields)} fields")
+    random, user, sent_at, version, number, text, *more = fields
+    for name, value, pattern in (("random", random, _RANDOM), ("time", sent_at, _SECONDS), ("version", version, _VERSION)):
+        if not pattern.fullmatch(value):
+            raise ValueError(f"the {name} makes no sense")
+    if number not in _KINDS:
+        raise ValueError("it is of no kind that there is")
+    kind = _KINDS[number]
+    nat = _decode("NAT access", _next(more, "NAT access")) if kind in NATS else None
+    timeout = _seconds(more.pop()) if kind in TIMED and more else None
+    if kind in TIMED and timeout is None:
+        raise ValueError("there is no timeout")
+    if more:  # a password for servers of old (fwknop in Perl), which fwknopd ignores as well
+        _decode("server auth", more.pop())
+    if more:
+        raise ValueError("there are fields too many")
+    return Message(
+        user=_user(user),
+        sent_at=int(sent_at),
+        kind=kind,
+        text=_decode("message", text),
+        nat=nat,
+        timeout=timeout,
+        random=random,
+        version=version,
+        digest=kind_of_digest,
+    )
+
+
+_KINDS = {str(int(kind)): kind for kind in Kind}
+
+
+def _kind_of(digest: bytes, body: bytes) -> str:
+    """Tell of which kind the digest is, which is by its length, and by which of them fits."""
+    for kind in DIGESTS:
+        if LENGTHS[kind] == len(digest) and hmac.compare_digest(_digest(kind, body), digest):
+            return kind
+    raise ValueError("its digest does not fit")
+
+
+def _digest(kind: str, body: bytes) -> bytes:
+    return unpadded(hashlib.new(kind, body, usedforsecurity=False).digest())
+
+
+def _next(fields: list[str], name: str) -> str:
+    if not fields:
+        raise ValueError(f"there is no {name}")
+    return fields.pop(0)
+
+
+def _seconds(text: str) -> int:
+    if not _SECONDS.fullmatch(text):
+        raise ValueError("the timeout makes no sense")
+    return int(text)
+
+
+def _user(field: str) -> str:
+    user = _decode("user", field)
+    if len(user) > _LONGEST_USER:
+        raise ValueError("the user's name is too long")
+    return user
+
+
+def _encode(text: str) -> str:
+    return unpadded(text.encode()).decode("ascii")
+
+
+def _decode(name: str, field: str) -> str:
+    """Read a field of text: no empty one, and nothing that a terminal or a C string would take for an end."""
+    try:
+        text = padded(field.encode("ascii")).decode()
+    except ValueError:
+        raise ValueError(f"the {name} is not text in base64") from None
+    if not text or not text.isprintable():
+        raise ValueError(f"the {name} is empty, or not printable")
+    return text
+
+
+def unpadded(raw: bytes) -> bytes:
+    """Write base64 as fwknop does, without the padding at its end."""
+    return base64.b64encode(raw).rstrip(b"=")
+
+
+def padded(text: bytes) -> bytes:
+    """Read it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
