@@ -18,6 +18,7 @@ from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, backends, lanes, nfqueue
+from gatekeeper.knocks import stamp_keys
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
@@ -114,7 +115,7 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
     with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
-        lowered, stuck = store.lower_floors(the_rules.clients[name].keys, now=time.time())
+        lowered, stuck = store.lower_floors(stamp_keys(the_rules.clients[name]), now=time.time())
     if stuck:
         words = (
             f"of {stuck} of {name}'s keys so many knocks were accepted ahead of the clock that not all are remembered"

@@ -139,7 +139,7 @@ class FwknopKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A key holder: of X25519 keys, one for each device, of plain keys, or of fwknop's (secrets stay out of ``repr``)."""
+    """A key holder: of X25519 keys (one for each device), of plain keys, or of fwknop's. Secrets stay out of repr."""
 
     name: str
     services: tuple[str, ...]
@@ -182,6 +182,21 @@ class FirewallSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What the kernel can know of a kind of knocks that have no tag."""
+
+    shortest: int
+    longest: int
+    """Bytes."""
+    begins_with: bytes = b""
+    """One of these is the first; none named: anything."""
+    ascii: int = 0
+    """So many, from the first on, are ASCII."""
+    tries: int = 0
+    """So many keys may have to be tried for each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A rules file that was read and found whole."""
 
@@ -209,15 +224,17 @@ class Rules:
         return any(client.keys for client in self.clients.values())
 
     @property
-    def untagged(self) -> tuple[int, int] | None:
-        """How many bytes a knock without a tag has, at the least and at the most; ``None``: no client sends any."""
+    def untagged(self) -> tuple[Shape, ...]:
+        """What knocks without a tag look like; none: no client sends any."""
+        shapes = []
         keys = [key for one in self.clients.values() for key in (one.open_key, one.close_key) if key is not None]
-        if not keys:
-            return None
-        behind = max(map(len, self.services), default=0) + len(
-            " \r\n"
-        )  # a plain key may name a service, and end a line
-        return min(map(len, keys)), max(map(len, keys)) + behind
+        if keys:
+            # a plain key may name a service, and end a line
+            behind = max(map(len, self.services), default=0) + len(" \r\n")
+            shapes.append(Shape(min(map(len, keys)), max(map(len, keys)) + behind))
+        if number := sum(one.fwknop is not None for one in self.clients.values()):
+            shapes.append(Shape(140, 1500, begins_with=b"89+/", ascii=100, tries=number))
+        return tuple(shapes)
 
 
 def show_ports(service: Service) -> str:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper.model import Action, Floor, Reason, Stamp
-from gatekeeper.replay import GRACE, ReplayMemory, advanced, latest, refusal
+from gatekeeper.model import GRACE, Action, Floor, Reason, Stamp
+from gatekeeper.replay import ReplayMemory, advanced, latest, refusal
 
 NOW = 1_800_000_000.0
 NS = int(NOW) * 10**9

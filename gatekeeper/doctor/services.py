@@ -66,7 +66,7 @@ def clients(scene: Scene) -> Iterator[Finding]:
     if scene.rules is None:
         return
     everybody = scene.rules.clients.values()
-    can = [one for one in everybody if one.keys or one.open_key]
+    can = [one for one in everybody if one.keys or one.open_key or one.fwknop]
     if everybody and not can:
         hint = "`gatekeeper invite NAME --host HOST` begins it; `gatekeeper grant ADDRESS SERVICE` lets in by hand"
         yield warning("no client has a key: nobody can knock", hint)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatekeeper.firewall import lanes
+from gatekeeper.firewall import lanes, shapes
 from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import IN, RAW, TAGGED, TAGS, never_set
 from gatekeeper.firewall.saved import BYPASS
-from gatekeeper.settings import Mode, Refuse, Rules, Via
+from gatekeeper.settings import Mode, Refuse, Rules, Shape, Via
 
 ECHO_REQUEST = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
 _EACH = "50/sec --hashlimit-burst 100"
@@ -25,6 +25,10 @@ IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
 NOT_FULL = "-m limit --limit 5000/sec --limit-burst 5000"
 """In front of a bound for each sender where who is beyond it goes on. A hashlimit that is full (from 32,768 senders on)
 has the packet of whoever is new to it dropped; it forgets a sender after four seconds, so with this it never is."""
+
+_TRIES, _LEAST_TRIED, _MOST_TRIED = 100_000, 50, 1000
+"""Keys that are tried for packets in a second, which takes a tenth of it; but so many packets are looked at in any
+case, and more never."""
 
 
 def sorting(rules: Rules, version: int, members: Members) -> Iterator[str]:
@@ -38,7 +42,7 @@ def sorting(rules: Rules, version: int, members: Members) -> Iterator[str]:
     for knock in _datagrams(rules):
         if rules.has_tagged:
             yield f"-A {RAW} ! -i lo {knock} {here} -j {TAGS}"
-        if rules.untagged is None and rules.refuse is Refuse.SILENT:
+        if not rules.untagged and rules.refuse is Refuse.SILENT:
             yield f"-A {RAW} ! -i lo {knock} {here} {unmarked} -j DROP"
         yield f"-A {RAW} ! -i lo {knock} {here} -j CT --notrack"
     if rules.has_tagged:
@@ -64,8 +68,10 @@ def knocks(rules: Rules, version: int, members: Members) -> Iterator[str]:
         within = few("knocks", version)
         if rules.refuse is Refuse.RESET:  # who is told that nobody listens must be told so of anything
             yield f"-A {IN} {knock} {within} {queue(rules, Lane.OTHERS)}"
-        elif rules.untagged is not None:
-            yield f"-A {IN} {knock} {_length(rules.untagged, version)} {within} {queue(rules, Lane.OTHERS)}"
+        else:
+            for shape in rules.untagged:
+                looks, in_all = shapes.matches(shape, version), _in_all(shape)
+                yield f"-A {IN} {knock} {looks} {within}{in_all} {queue(rules, Lane.OTHERS)}"
         if rules.has_tagged and rules.refuse is Refuse.SILENT:
             # This machine has translated its port or address, behind where tags are looked for.
             yield f"-A {IN} {knock} -m conntrack --ctstate DNAT {within} {IN_ALL} {queue(rules, Lane.OTHERS)}"
@@ -79,7 +85,7 @@ def pings(rules: Rules, version: int) -> Iterator[str]:
         return
     if rules.has_tagged:
         yield f"-m mark --mark {mark(rules)} {queue(rules, Lane.KNOCKS, bypass=True)}"
-    if rules.untagged is not None:
+    if rules.untagged:
         yield f"{NOT_FULL} {few('pings', version)} {IN_ALL} {queue(rules, Lane.OTHERS, bypass=True)}"
 
 
@@ -107,10 +113,12 @@ def _each_sender(name: str, version: int, most: str = "") -> str:
     return f"{most or _EACH} {bucket}"
 
 
-def _length(payload: tuple[int, int], version: int) -> str:
-    """Match a datagram by its whole length: with the IP header, and what options or extensions it may have."""
-    header, options = (20, 40) if version == 4 else (40, 64)
-    return f"-m length --length {header + 8 + payload[0]}:{header + options + 8 + payload[1]}"
+def _in_all(shape: Shape) -> str:
+    """Bound what forged senders can have looked at, where each packet costs a look at many keys."""
+    if not shape.tries:
+        return ""
+    most = max(_LEAST_TRIED, min(_MOST_TRIED, _TRIES // shape.tries))
+    return f" -m limit --limit {most}/sec --limit-burst {most}"
 
 
 def _datagrams(rules: Rules) -> list[str]:

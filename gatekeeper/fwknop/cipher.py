@@ -54,7 +54,8 @@ def _run(blocks: bytes, key: bytes, mode: str, salt: bytes, *, forward: bool) ->
     key, iv = _derive(key, salt)
     if mode in ("cfb", "ofb"):
         return _feedback(blocks, key, iv, by_output=mode == "ofb", forward=forward)
-    cipher = Cipher(algorithms.AES(key), {"cbc": CBC(iv), "ctr": CTR(iv), "ecb": ECB()}[mode])  # noqa: S305
+    means = CBC(iv) if mode == "cbc" else CTR(iv) if mode == "ctr" else ECB()  # noqa: S305
+    cipher = Cipher(algorithms.AES(key), means)
     run = cipher.encryptor() if forward else cipher.decryptor()
     return run.update(blocks) + run.finalize()
 

@@ -35,7 +35,7 @@ DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512", "sha3_256", "sha3_512")
 LENGTHS = {kind: (hashlib.new(kind, usedforsecurity=False).digest_size * 8 + 5) // 6 for kind in DIGESTS}
 """How many characters each has, in base64 without padding."""
 
-_MOST_FIELDS = 10
+_KINDS = {str(int(kind)): kind for kind in Kind}
 _LONGEST_USER = 64
 _RANDOM = re.compile(r"\d{16}", re.ASCII)
 _VERSION = re.compile(r"\d{1,3}(\.\d{1,3}){1,3}", re.ASCII)
@@ -81,26 +81,36 @@ def pack(message: Message) -> bytes:
     return body + b":" + _digest(message.digest, body)
 
 
+def digest_of(plaintext: bytes) -> str:
+    """Tell of which kind its digest is: that is by its length, and by which of them fits.
+
+    Raises:
+        ValueError: none does, so this was not written by a client of fwknop's, or is not what it wrote.
+    """
+    body, _, digest = plaintext.rpartition(b":")
+    for kind in DIGESTS:
+        if LENGTHS[kind] == len(digest) and hmac.compare_digest(_digest(kind, body), digest):
+            return kind
+    raise ValueError("its digest does not fit")
+
+
 def unpack(plaintext: bytes) -> Message:
     """Read a message.
 
     Raises:
         ValueError: it is none; says why.
     """
-    body, colon, digest = plaintext.rpartition(b":")
-    if not colon:
-        raise ValueError("there is no digest")
-    kind_of_digest = _kind_of(digest, body)
+    digest = digest_of(plaintext)
     try:
-        fields = body.decode("ascii").split(":")
+        fields = plaintext.decode("ascii").split(":")[:-1]
     except UnicodeDecodeError:
         raise ValueError("it is not ASCII") from None
-    if not 6 <= len(fields) <= _MOST_FIELDS:
-        raise ValueError(f"it has {len(fields)} fields")
+    if len(fields) < 6:
+        raise ValueError("there are fields too few")
     random, user, sent_at, version, number, text, *more = fields
-    for name, value, pattern in (("random", random, _RANDOM), ("time", sent_at, _SECONDS), ("version", version, _VERSION)):
-        if not pattern.fullmatch(value):
-            raise ValueError(f"the {name} makes no sense")
+    _require(random, _RANDOM, "random number")
+    _require(sent_at, _SECONDS, "time")
+    _require(version, _VERSION, "version")
     if number not in _KINDS:
         raise ValueError("it is of no kind that there is")
     kind = _KINDS[number]
@@ -121,19 +131,8 @@ def unpack(plaintext: bytes) -> Message:
         timeout=timeout,
         random=random,
         version=version,
-        digest=kind_of_digest,
+        digest=digest,
     )
-
-
-_KINDS = {str(int(kind)): kind for kind in Kind}
-
-
-def _kind_of(digest: bytes, body: bytes) -> str:
-    """Tell of which kind the digest is, which is by its length, and by which of them fits."""
-    for kind in DIGESTS:
-        if LENGTHS[kind] == len(digest) and hmac.compare_digest(_digest(kind, body), digest):
-            return kind
-    raise ValueError("its digest does not fit")
 
 
 def _digest(kind: str, body: bytes) -> bytes:
@@ -146,10 +145,14 @@ def _next(fields: list[str], name: str) -> str:
     return fields.pop(0)
 
 
-def _seconds(text: str) -> int:
-    if not _SECONDS.fullmatch(text):
-        raise ValueError("the timeout makes no sense")
-    return int(text)
+def _require(field: str, pattern: re.Pattern[str], name: str) -> None:
+    if not pattern.fullmatch(field):
+        raise ValueError(f"the {name} makes no sense")
+
+
+def _seconds(field: str) -> int:
+    _require(field, _SECONDS, "timeout")
+    return int(field)
 
 
 def _user(field: str) -> str:

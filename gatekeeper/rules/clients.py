@@ -14,6 +14,7 @@ from gatekeeper import duration
 from gatekeeper.networks import Source
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry, Tell, is_empty
+from gatekeeper.rules.fwknop import FwknopReader
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 from gatekeeper.settings import Client, Service
@@ -21,15 +22,13 @@ from gatekeeper.settings import Client, Service
 MAX_KEY = 512
 """Longest plain key in bytes."""
 _TELL_EVERY = 100
-GUESSABLE = 16
-"""A plain key shorter than this (bytes) is warned about, and so are the well-known ones."""
-_WELL_KNOWN = frozenset({b"open_sesame", b"close_sesame", b"opensesame", b"open sesame", b"password", b"changeme"})
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
 _ALL = ("services", "ttl", "from", "not_after", "when", "prefix")
 _PREFIXES = {4: (16, 32), 6: (32, 128)}
 """The widest and the narrowest that a grant may be, by IP version."""
 _SEALED = ("key", "also_keys", "bind", "for_others")
 _PLAIN = ("open", "open_file", "close", "close_file")
+_NOT_OF_FWKNOP = ("key", "also_keys", "bind", *_PLAIN)
 
 
 class ClientReader:
@@ -45,6 +44,7 @@ class ClientReader:
         self._named = frozenset(named)
         self._plain: dict[bytes, tuple[Entry, str]] = {}
         self._public: dict[bytes, str] = {}
+        self._fwknop = FwknopReader(document, read_key)
 
     def read(
         self, section: Entry | None, *, taken: Mapping[bytes, str], tell: Tell = lambda _: None
@@ -73,7 +73,11 @@ class ClientReader:
             hint = "1 to 64 letters, digits, - _ . or @, beginning with a letter or digit"
             self._doc.complain(entry.key, f'"{entry.name}" cannot be the name of a client', hint)
             return None
-        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, *_ALL))
+        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, "fwknop", *_ALL))
+        if "fwknop" in fields and (others := [fields[name] for name in _NOT_OF_FWKNOP if name in fields]):
+            hint = "make two clients of them: each has one kind of key"
+            self._doc.complain(others[0].key, f"{what} has fwknop, and {others[0].name}", hint)
+            return None
         is_plain = any(name in fields for name in _PLAIN)
         if is_plain and (sealed := [fields[name] for name in _SEALED if name in fields]):
             hint = "make two clients of them: whoever sees a plain key can use it from anywhere"
@@ -82,7 +86,8 @@ class ClientReader:
         services = self._services_of(entry, fields.get("services"), what)
         public = self._public_keys(fields, what)
         open_key, close_key = self._key(fields, "open", what), self._key(fields, "close", what)
-        if not is_plain and "key" not in fields:
+        fwknop = self._fwknop.read(fields["fwknop"], what) if "fwknop" in fields else None
+        if not is_plain and "key" not in fields and "fwknop" not in fields:
             if is_empty(entry.value) or isinstance(entry.value, yaml.MappingNode):
                 hint = "add key: with the public key that `gatekeeper join` or `gatekeeper keygen` prints"
                 self._doc.complain(entry.key, f"{what} has no key", hint)
@@ -96,8 +101,9 @@ class ClientReader:
             keys=public,
             open_key=open_key,
             close_key=close_key,
+            fwknop=None if fwknop is None else fwknop.keys,
             ttl=self._ttl(fields.get("ttl"), services),
-            must_bind=self._must_bind(fields.get("bind")),
+            must_bind=self._must_bind(fields.get("bind")) if fwknop is None else fwknop.require_source,
             for_others=values.truth(self._doc, fields.get("for_others")),
             sources=self._sources(fields.get("from")),
             not_after=values.date(self._doc, fields.get("not_after")),
@@ -211,7 +217,7 @@ class ClientReader:
             self._doc.complain(field.value, f"{field.name} of {what} is {other} too", "every key must differ")
             return False
         self._plain[key] = (field, f"{field.name} of {what}")
-        if len(key) < GUESSABLE or key.lower() in _WELL_KNOWN or len(set(key)) < 6:
+        if values.is_guessable(key):
             hint = "anyone could guess it: make one with `openssl rand -hex 16`"
             self._doc.warn(field.value, f"{field.name} of {what} is easy to guess", hint)
         return True

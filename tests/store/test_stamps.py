@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.errors import StoreError
-from gatekeeper.model import Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Stamp
-from gatekeeper.replay import GRACE, KEPT, ReplayMemory
+from gatekeeper.model import GRACE, Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Stamp
+from gatekeeper.replay import KEPT, ReplayMemory
 from gatekeeper.store.sqlite import FILE, SqliteStore
 
 NOW = 1_800_000_000.0
