@@ -20,6 +20,7 @@ SALT = 8
 _MAGIC = b"Salted__"
 _BLOCK = 16
 _LEGACY_KEY = 16
+"""Bytes of a key in the mode of fwknop before 2.5: shorter ones are filled up, longer ones cut."""
 
 
 def encrypt(plaintext: bytes, key: bytes, mode: str, salt: bytes) -> bytes:
@@ -50,7 +51,7 @@ def decrypt(body: bytes, key: bytes, mode: str) -> bytes:
 def _run(blocks: bytes, key: bytes, mode: str, salt: bytes, *, forward: bool) -> bytes:
     """Encrypt (``forward``) or decrypt whole blocks."""
     if mode == "legacy":
-        mode, key = "cbc", key.ljust(_LEGACY_KEY, b"0")
+        mode, key = "cbc", key[:_LEGACY_KEY].ljust(_LEGACY_KEY, b"0")
     key, iv = _derive(key, salt)
     if mode in ("cfb", "ofb"):
         return _feedback(blocks, key, iv, by_output=mode == "ofb", forward=forward)
