@@ -188,6 +188,8 @@ def padded(text: bytes) -> bytes:
     Raises:
         ValueError: it is none.
     """
+    if b"=" in text:
+        raise ValueError("there is padding")
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
-from pathlib import Path
-
-from gatekeeper.demo.network import netns_argv
 from gatekeeper.demo.server import Gatekeeper
 from tests.netns.device import rules_for, server_key
 from tests.netns.site import CLIENT, SERVER, Site, wait_until
@@ -18,10 +12,20 @@ BY_KEYS = ("--key-base64-rijndael", KEY, "--use-hmac", "--key-base64-hmac", HMAC
 KEYS = f"key_base64: {KEY}, hmac_key_base64: {HMAC_KEY}"
 
 
-def start(site: Site, fields: str = "services: [ssh]", keys: str = KEYS, **others: str) -> Gatekeeper:
+def start(
+    site: Site,
+    fields: str = "services: [ssh]",
+    keys: str = KEYS,
+    *,
+    knock: str = "{}",
+    firewall: str = "{}",
+    others: dict[str, str] | None = None,
+) -> Gatekeeper:
     """Run a server, whose store is not new, that knows the client "old", and others."""
-    server_key(site)
-    site.write_rules(rules_for(old=f"{{fwknop: {{{keys}}}, {fields}}}", **others))
+    if not site.state.exists():
+        server_key(site)
+    clients = {"old": f"{{fwknop: {{{keys}}}, {fields}}}"} | (others or {})
+    site.write_rules(f"{rules_for(**clients)}knock: {knock}\nfirewall: {firewall}\n")
     return site.run()
 
 
@@ -31,13 +35,12 @@ def fwknop(
     keys: tuple[str, ...] = BY_KEYS,
     access: str = "tcp/2222",
     who: tuple[str, ...] = ("-a", CLIENT[4]),
-    to: str = SERVER[4],
 ) -> bytes:
     """Knock; return what was sent. With ``-T`` among the options, nothing is."""
     saved = site.directory / "knock"
     saved.unlink(missing_ok=True)
     asks = ("-A", access) if access else ()
-    argv = ["fwknop", *asks, *who, "-D", to, *keys, *options, "-B", str(saved), "--no-save-args", "--no-rc-file"]
+    argv = ["fwknop", *asks, *who, "-D", SERVER[4], *keys, *options, "-B", str(saved), "--no-save-args", "--no-rc-file"]
     done = site.inside(site.client, "env", f"HOME={site.directory}", *argv)
     assert done.returncode == 0, done.stdout + done.stderr
     return saved.read_bytes().strip()

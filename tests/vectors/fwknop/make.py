@@ -26,7 +26,7 @@ MODES = ("cbc", "cfb", "ofb", "ctr", "ecb")
 USUAL = ("-A", "tcp/22", "-a", "192.0.2.7")
 
 
-def made(  # noqa: PLR0913  (what a packet is made of)
+def made(
     name: str,
     *options: str,
     key: bytes = KEY,
@@ -39,7 +39,20 @@ def made(  # noqa: PLR0913  (what a packet is made of)
     keys = ["--key-base64-rijndael", base64.b64encode(key).decode()]
     if hmac_key is not None:
         keys += ["--use-hmac", "--key-base64-hmac", base64.b64encode(hmac_key).decode(), "--hmac-digest-type", kind]
-    argv = ["fwknop", *asks, *options, "-D", "127.0.0.1", *keys, "-M", mode, "-T", "-v", "--no-save-args", "--no-rc-file"]
+    argv = [
+        "fwknop",
+        *asks,
+        *options,
+        "-D",
+        "127.0.0.1",
+        *keys,
+        "-M",
+        mode,
+        "-T",
+        "-v",
+        "--no-save-args",
+        "--no-rc-file",
+    ]
     with tempfile.TemporaryDirectory() as home:
         saved = Path(home, "packet")
         done = subprocess.run(
