@@ -14,6 +14,7 @@ from gatekeeper.settings import (
     Client,
     Established,
     FirewallSettings,
+    FwknopKeys,
     Guard,
     Mode,
     Ports,
@@ -296,6 +297,20 @@ def test_knocks_without_a_tag_are_told_by_their_length_and_bounded_for_each_send
     assert by_plain[0] == f"{knock} -m length --length 53:129 {few('knocks', 6)} {OTHERS}"
     aloud = chain(names.IN, rules=replace(RULES, clients=TAGGED, refuse=Refuse.RESET))
     assert aloud[5] == f"{knock} {few('knocks')} {OTHERS}"
+
+
+@pytest.mark.parametrize(("clients", "most"), [(1, 1000), (100, 1000), (200, 500), (1000, 100), (10_000, 50)])
+def test_knocks_that_cost_a_look_at_many_keys_are_bounded_in_all_too(clients: int, most: int) -> None:
+    keys = FwknopKeys(key=b"k", hmac_key=b"h")
+    many = {f"c{one}": Client(name=f"c{one}", services=("ssh",), fwknop=keys) for one in range(clients)}
+    rules = replace(RULES, clients=many | PLAIN)
+    for version, length in ((4, "168:1568"), (6, "188:1612")):
+        knock = "-p udp -m udp --dport 4000"
+        plain, fwknop, last = (line for line in chain(names.IN, version, rules=rules) if "--dport 4000" in line)
+        assert "limit --limit" not in plain
+        assert fwknop.startswith(f"{knock} -m length --length {length} -m bpf --bytecode ")
+        assert fwknop.endswith(f"{few('knocks', version)} -m limit --limit {most}/sec --limit-burst {most} {OTHERS}")
+        assert last == f"{knock} -j DROP"
 
 
 def test_tags_that_are_there_stay_until_others_are_known_and_nothing_else_does() -> None:
