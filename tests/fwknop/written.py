@@ -15,7 +15,7 @@ from gatekeeper.settings import FwknopKeys
 KEY = bytes(range(0x10, 0x30))
 HMAC_KEY = bytes(range(0x40, 0x80))
 KEYS = FwknopKeys(key=KEY, hmac_key=HMAC_KEY)
-USUAL = {"user": "alice", "kind": Kind.ACCESS, "nat": None, "timeout": None}
+USUAL: dict[str, Any] = {"user": "alice", "kind": Kind.ACCESS, "nat": None, "timeout": None}
 
 
 def message(sent_at: float, text: str = "0.0.0.0,tcp/22", **said: Any) -> Message:

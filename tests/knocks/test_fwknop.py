@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper.allowlist import Allowlist
-from gatekeeper.fwknop import envelope
+from gatekeeper.fwknop import cipher, envelope
 from gatekeeper.fwknop.cipher import MODES
 from gatekeeper.fwknop.message import DIGESTS, Kind
 from gatekeeper.gate import Gate
@@ -207,7 +207,7 @@ def test_nothing_is_decrypted_before_an_hmac_is_right(monkeypatch: pytest.Monkey
         raise AssertionError("it was decrypted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(envelope.cipher, "decrypt", never)
+        patch.setattr(cipher, "decrypt", never)
         assert door.reason(packet(NOW, keys=replace(KEYS, hmac_key=b"another"))) is Reason.UNKNOWN_CLIENT
         for place in range(0, len(raw), 7):
             changed = raw[:place] + (b"A" if raw[place] != ord("A") else b"B") + raw[place + 1 :]

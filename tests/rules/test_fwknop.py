@@ -130,8 +130,8 @@ BAD = [
     (client(GOOD, "services: [ssh], ^bind: required"), "has fwknop, and bind", "one kind of key"),
     (client(GOOD, f"services: [ssh], ^key: {K}"), "has fwknop, and key", "two clients"),
     (
-        f"clients:\n  a: {{fwknop: {{{GOOD}}}, services: [ssh]}}\n"
-        f"  b: {{^fwknop: {{{GOOD}, mode: ctr}}, services: [ssh]}}",
+        (f"clients:\n  a: {{fwknop: {{{GOOD}}}, services: [ssh]}}\n"
+        f"  b: {{^fwknop: {{{GOOD}, mode: ctr}}, services: [ssh]}}"),
         'fwknop of client "b" has the keys of fwknop of client "a" too',
         "one client of them",
     ),
