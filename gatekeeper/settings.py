@@ -193,7 +193,11 @@ class Shape:
     ascii: int = 0
     """So many, from the first on, are ASCII."""
     tries: int = 0
-    """So many keys may have to be tried for each."""
+    """So many keys may have to be tried for each, at some microsecond each."""
+
+
+_DECRYPTION = 8
+"""To decrypt takes as long as so many HMACs (docs/knock-formats.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +236,9 @@ class Rules:
             # a plain key may name a service, and end a line
             behind = max(map(len, self.services), default=0) + len(" \r\n")
             shapes.append(Shape(min(map(len, keys)), max(map(len, keys)) + behind))
-        if number := sum(one.fwknop is not None for one in self.clients.values()):
-            shapes.append(Shape(140, 1500, begins_with=b"89+/", ascii=100, tries=number))
+        if theirs := [one.fwknop for one in self.clients.values() if one.fwknop is not None]:
+            tries = sum(1 if one.hmac_key is not None else _DECRYPTION for one in theirs)
+            shapes.append(Shape(140, 1500, begins_with=b"89+/", ascii=100, tries=tries))
         return tuple(shapes)
 
 

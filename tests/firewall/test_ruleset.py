@@ -311,6 +311,8 @@ def test_knocks_that_cost_a_look_at_many_keys_are_bounded_in_all_too(clients: in
         assert fwknop.startswith(f"{knock} -m length --length {length} -m bpf --bytecode ")
         assert fwknop.endswith(f"{few('knocks', version)} -m limit --limit {most}/sec --limit-burst {most} {OTHERS}")
         assert last == f"{knock} -j DROP"
+    costly = {"old": Client(name="old", services=("ssh",), fwknop=FwknopKeys(key=b"k", hmac="none"))}
+    assert replace(RULES, clients=costly).untagged[0].tries == 8
 
 
 def test_tags_that_are_there_stay_until_others_are_known_and_nothing_else_does() -> None:
