@@ -13,14 +13,14 @@ from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import IN, RAW, TAGGED, TAGS, never_set
 from gatekeeper.firewall.saved import BYPASS
-from gatekeeper.settings import Mode, Refuse, Rules, Shape, Via
+from gatekeeper.settings import Mode, Refuse, Rules, Via
 
 ECHO_REQUEST = {4: "-p icmp -m icmp --icmp-type 8", 6: "-p ipv6-icmp -m icmp6 --icmpv6-type 128"}
 _EACH = "50/sec --hashlimit-burst 100"
 """How many of a sender's packets a process may look at; of IPv6, a network of 64 bits is one sender."""
 _MORE = "200/sec --hashlimit-burst 400"
 """The same, for who has just knocked."""
-IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
+_IN_ALL = "-m limit --limit 1000/sec --limit-burst 1000"
 """How many of all senders'. Ten times as many are looked at without effort, and each may be held and come back."""
 NOT_FULL = "-m limit --limit 5000/sec --limit-burst 5000"
 """In front of a bound for each sender where who is beyond it goes on. A hashlimit that is full (from 32,768 senders on)
@@ -65,17 +65,26 @@ def knocks(rules: Rules, version: int, members: Members) -> Iterator[str]:
             yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
         if rules.has_tagged:
             yield f"-A {IN} {knock} -m mark --mark {mark(rules)} {queue(rules, Lane.KNOCKS)}"
-        within = few("knocks", version)
-        if rules.refuse is Refuse.RESET:  # who is told that nobody listens must be told so of anything
-            yield f"-A {IN} {knock} {within} {queue(rules, Lane.OTHERS)}"
-        else:
-            for shape in rules.untagged:
-                looks, in_all = shapes.matches(shape, version), _in_all(shape)
-                yield f"-A {IN} {knock} {looks} {within}{in_all} {queue(rules, Lane.OTHERS)}"
-        if rules.has_tagged and rules.refuse is Refuse.SILENT:
-            # This machine has translated its port or address, behind where tags are looked for.
-            yield f"-A {IN} {knock} -m conntrack --ctstate DNAT {within} {IN_ALL} {queue(rules, Lane.OTHERS)}"
+        yield from (f"-A {IN} {knock} {rest}" for rest in _untagged(rules, version))
         yield f"-A {IN} {knock} -j DROP"
+
+
+def _untagged(rules: Rules, version: int) -> Iterator[str]:
+    """Say which datagrams without a tag are looked at."""
+    within, goes = few("knocks", version), queue(rules, Lane.OTHERS)
+    is_aloud = rules.refuse is Refuse.RESET
+    for shape in rules.untagged:
+        looks = shapes.matches(shape, version)
+        if shape.tries:
+            yield f"{looks} {within} {_in_all(shape.tries)} {goes}"
+            if is_aloud:
+                yield f"{looks} -j DROP"
+        elif not is_aloud:
+            yield f"{looks} {within} {goes}"
+    if is_aloud:  # who is told that nobody listens must be told so of anything
+        yield f"{within} {goes}"
+    elif rules.has_tagged:  # this machine has translated its port or address, behind where tags are looked for
+        yield f"-m conntrack --ctstate DNAT {within} {in_all(rules)} {goes}"
 
 
 def pings(rules: Rules, version: int) -> Iterator[str]:
@@ -86,7 +95,7 @@ def pings(rules: Rules, version: int) -> Iterator[str]:
     if rules.has_tagged:
         yield f"-m mark --mark {mark(rules)} {queue(rules, Lane.KNOCKS, bypass=True)}"
     if rules.untagged:
-        yield f"{NOT_FULL} {few('pings', version)} {IN_ALL} {queue(rules, Lane.OTHERS, bypass=True)}"
+        yield f"{NOT_FULL} {few('pings', version)} {in_all(rules)} {queue(rules, Lane.OTHERS, bypass=True)}"
 
 
 def strangers(rules: Rules, version: int, members: Members) -> Iterator[str]:
@@ -98,7 +107,7 @@ def strangers(rules: Rules, version: int, members: Members) -> Iterator[str]:
     yield f"-m mark --mark {mark(rules)} {goes}"  # has been here, and was given back
     yield from (f"{who} {few('knocked', version, _MORE)} {goes}" for who in members.who_knocked(version))
     yield f"-m hashlimit --hashlimit-above {_each_sender('new', version)} -j DROP"
-    yield f"{IN_ALL} {goes}"
+    yield f"{_IN_ALL} {goes}"
     yield "-j DROP"
 
 
@@ -113,12 +122,15 @@ def _each_sender(name: str, version: int, most: str = "") -> str:
     return f"{most or _EACH} {bucket}"
 
 
-def _in_all(shape: Shape) -> str:
-    """Bound what forged senders can have looked at, where each packet costs a look at many keys."""
-    if not shape.tries:
-        return ""
-    most = max(_LEAST_TRIED, min(_MOST_TRIED, _TRIES // shape.tries))
-    return f" -m limit --limit {most}/sec --limit-burst {most}"
+def in_all(rules: Rules) -> str:
+    """Match what is within the bound of all senders, for what may bear knocks of any kind."""
+    return _in_all(sum(shape.tries for shape in rules.untagged))
+
+
+def _in_all(tries: int) -> str:
+    """Do so where each packet may cost a look at so many keys."""
+    most = max(_LEAST_TRIED, min(_MOST_TRIED, _TRIES // max(tries, 1)))
+    return f"-m limit --limit {most}/sec --limit-burst {most}"
 
 
 def _datagrams(rules: Rules) -> list[str]:

@@ -311,6 +311,15 @@ def test_knocks_that_cost_a_look_at_many_keys_are_bounded_in_all_too(clients: in
         assert fwknop.startswith(f"{knock} -m length --length {length} -m bpf --bytecode ")
         assert fwknop.endswith(f"{few('knocks', version)} -m limit --limit {most}/sec --limit-burst {most} {OTHERS}")
         assert last == f"{knock} -j DROP"
+        aloud = replace(rules, refuse=Refuse.RESET)
+        fwknop_too, beyond, all_else, _ = (line for line in chain(names.IN, version, rules=aloud) if "4000" in line)
+        assert fwknop_too == fwknop
+        assert beyond == fwknop[: fwknop.index(" -m hashlimit")] + " -j DROP"
+        assert all_else == f"{knock} {few('knocks', version)} {OTHERS}"
+        anyhow = replace(rules, via=frozenset({Via.ICMP, Via.SYN}))
+        for name in (names.ECHO, "GKEEPER-IN-ssh"):
+            (line,) = (one for one in chain(name, version, rules=anyhow) if OTHERS in one)
+            assert f"--limit {most}/sec" in line
     costly = {"old": Client(name="old", services=("ssh",), fwknop=FwknopKeys(key=b"k", hmac="none"))}
     assert replace(RULES, clients=costly).untagged[0].tries == 8
 

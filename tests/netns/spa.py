@@ -19,13 +19,14 @@ def start(
     *,
     knock: str = "{}",
     firewall: str = "{}",
+    refuse: str = "silent",
     others: dict[str, str] | None = None,
 ) -> Gatekeeper:
     """Run a server, whose store is not new, that knows the client "old", and others."""
     if not site.state.exists():
         server_key(site)
     clients = {"old": f"{{fwknop: {{{keys}}}, {fields}}}"} | (others or {})
-    site.write_rules(f"{rules_for(**clients)}knock: {knock}\nfirewall: {firewall}\n")
+    site.write_rules(f"{rules_for(**clients)}knock: {knock}\nfirewall: {firewall}\nrefuse: {refuse}\n")
     return site.run()
 
 

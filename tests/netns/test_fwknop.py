@@ -71,6 +71,23 @@ def test_so_it_does_with_each_firewall(site: Site, firewall: str) -> None:
     assert site.stranger_connects(4) == "silent"
 
 
+def test_the_doctor_finds_the_rules_in_place(site: Site) -> None:
+    start(site)
+    said = site.command("doctor").stdout
+    assert "the ruleset is in place, and is what the rules say" in said
+    assert "nobody can knock" not in said
+    assert "1 of 1 clients can knock" in said
+
+
+@pytest.mark.parametrize("refuse", ["silent", "reset"])
+def test_it_opens_whatever_strangers_are_told(site: Site, refuse: str) -> None:
+    start(site, refuse=refuse)
+    assert site.connect(4) == ("silent" if refuse == "silent" else "refused")
+    fwknop(site)
+    opened(site, CLIENT[4])
+    assert site.connect(4) == "open"
+
+
 @pytest.mark.parametrize(("asked", "given"), [("90", "90s"), ("65535", "7200s"), ("0", "3600s")])
 def test_a_client_may_ask_for_how_long_up_to_what_the_service_allows(site: Site, asked: str, given: str) -> None:
     running = start(site)
