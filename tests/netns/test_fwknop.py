@@ -73,7 +73,7 @@ def test_so_it_does_with_each_firewall(site: Site, firewall: str) -> None:
 
 def test_the_doctor_finds_the_rules_in_place(site: Site) -> None:
     start(site)
-    said = site.command("doctor").stdout
+    said = site.command("doctor", "--verbose").stdout
     assert "the ruleset is in place, and is what the rules say" in said
     assert "nobody can knock" not in said
     assert "1 of 1 clients can knock" in said
