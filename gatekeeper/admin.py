@@ -18,7 +18,6 @@ from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, backends, lanes, nfqueue
-from gatekeeper.knocks import stamp_keys
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
@@ -112,6 +111,9 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
     Raises:
         UsageError: there is no such client, or too much was accepted ahead of the clock to remember it all.
     """
+    # Imported here, for the formats take as long to import as other commands take.
+    from gatekeeper.knocks import stamp_keys  # noqa: PLC0415
+
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
     with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:

@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR, ECB
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from gatekeeper.fwknop.message import padded, unpadded
+from gatekeeper.fwknop.text import padded, unpadded
 
-MODES = ("cbc", "cfb", "ofb", "ctr", "ecb", "legacy")
 SALT = 8
 """Bytes of salt."""
 _MAGIC = b"Salted__"

@@ -10,7 +10,8 @@ import hmac
 import re
 
 from gatekeeper.fwknop import cipher
-from gatekeeper.fwknop.message import LENGTHS, Message, digest_of, pack, padded, unpadded
+from gatekeeper.fwknop.message import LENGTHS, Message, digest_of, pack
+from gatekeeper.fwknop.text import padded, unpadded
 from gatekeeper.settings import FwknopKeys
 
 PREFIX = b"U2FsdGVkX1"

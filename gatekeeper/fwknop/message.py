@@ -6,13 +6,14 @@ around it (``envelope.py``).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+
+from gatekeeper.fwknop.kinds import DIGESTS
+from gatekeeper.fwknop.text import padded, unpadded
 
 
 class Kind(IntEnum):
@@ -30,8 +31,6 @@ class Kind(IntEnum):
 NATS = frozenset({Kind.NAT, Kind.TIMED_NAT, Kind.LOCAL_NAT, Kind.TIMED_LOCAL_NAT})
 """Kinds that name where the server should lead the client's packets."""
 TIMED = frozenset({Kind.TIMED_ACCESS, Kind.TIMED_NAT, Kind.TIMED_LOCAL_NAT})
-DIGESTS = ("md5", "sha1", "sha256", "sha384", "sha512", "sha3_256", "sha3_512")
-"""Kinds of digests, and of HMACs. Where two are of one length, a reader tries them in this order."""
 LENGTHS = {kind: (hashlib.new(kind, usedforsecurity=False).digest_size * 8 + 5) // 6 for kind in DIGESTS}
 """How many characters each has, in base64 without padding."""
 
@@ -175,22 +174,3 @@ def _decode(name: str, field: str) -> str:
     if not text or not text.isprintable():
         raise ValueError(f"the {name} is empty, or not printable")
     return text
-
-
-def unpadded(raw: bytes) -> bytes:
-    """Write base64 as fwknop does, without the padding at its end."""
-    return base64.b64encode(raw).rstrip(b"=")
-
-
-def padded(text: bytes) -> bytes:
-    """Read it.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if b"=" in text:
-        raise ValueError("there is padding")
-    try:
-        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from None

@@ -10,8 +10,7 @@ import binascii
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gatekeeper.fwknop.cipher import MODES
-from gatekeeper.fwknop.message import DIGESTS
+from gatekeeper.fwknop.kinds import DIGESTS, MODES
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry
 from gatekeeper.rules.values import ReadKey

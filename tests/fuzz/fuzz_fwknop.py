@@ -27,7 +27,8 @@ else:  # tests/knocks/test_fuzz.py runs the inputs to begin with
 with instrumented:
     from gatekeeper.allowlist import Allowlist
     from gatekeeper.fwknop import envelope
-    from gatekeeper.fwknop.message import Kind, Message, pack, unpadded
+    from gatekeeper.fwknop.message import Kind, Message, pack
+    from gatekeeper.fwknop.text import unpadded
     from gatekeeper.gate import Gate
     from gatekeeper.knocks import enabled
     from gatekeeper.model import Admit, Datagram, Decision, Reason, Verdict

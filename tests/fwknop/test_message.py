@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gatekeeper.fwknop import cipher, envelope
 from gatekeeper.fwknop.access import Access, nat_port, parse
-from gatekeeper.fwknop.cipher import MODES
-from gatekeeper.fwknop.message import DIGESTS, NATS, TIMED, Kind, Message, pack, unpack
+from gatekeeper.fwknop.kinds import DIGESTS, MODES
+from gatekeeper.fwknop.message import NATS, TIMED, Kind, Message, pack, unpack
 from gatekeeper.settings import FwknopKeys, Ports, Transport
 from tests.fwknop.written import b64, fields
 

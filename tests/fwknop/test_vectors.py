@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gatekeeper.fwknop import envelope
-from gatekeeper.fwknop.message import DIGESTS, Kind, Message, pack, padded, unpack
+from gatekeeper.fwknop.kinds import DIGESTS
+from gatekeeper.fwknop.message import Kind, Message, pack, unpack
+from gatekeeper.fwknop.text import padded
 from gatekeeper.settings import FwknopKeys
 
 FOLDER = Path(__file__).parents[1] / "vectors" / "fwknop"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.fwknop import cipher, envelope
-from gatekeeper.fwknop.cipher import MODES
-from gatekeeper.fwknop.message import DIGESTS, Kind
+from gatekeeper.fwknop.kinds import DIGESTS, MODES
+from gatekeeper.fwknop.message import Kind
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled, stamp_keys
 from gatekeeper.knocks.fwknop import FwknopKnocks

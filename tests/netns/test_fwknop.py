@@ -12,8 +12,7 @@ import pytest
 
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import netns_argv
-from gatekeeper.fwknop.cipher import MODES
-from gatekeeper.fwknop.message import DIGESTS
+from gatekeeper.fwknop.kinds import DIGESTS, MODES
 from tests.netns.device import send
 from tests.netns.site import CLIENT, SERVER, SSH, STRANGER, UDP, WEB, Site, wait_until
 from tests.netns.spa import BY_KEYS, HMAC_KEY, KEY, KEYS, fwknop, granted, refused, start
