@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import cpu, flood, idle, knock, machine, scale, throughput
+from bench import cpu, flood, formats, idle, knock, machine, scale, throughput
 from bench.bed import ROOT, BenchError
 from bench.clock import Clock
 from bench.report import write
@@ -24,6 +24,7 @@ _PARTS = {
     "cpu": cpu.measure,
     "throughput": throughput.measure,
     "idle": idle.measure,
+    "formats": formats.measure,
     "scale": scale.measure,  # last, for it can fill any time
 }
 _LIMITS = {False: 880.0, True: 168.0}

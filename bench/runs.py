@@ -45,7 +45,15 @@ QUICK = Sizes(
     rounds=1,
     seconds=1.0,
     starts=5,
-    budgets=(("knock", 32), ("flood", 56), ("cpu", 28), ("throughput", 17), ("idle", 13), ("scale", 42)),
+    budgets=(
+        ("knock", 32),
+        ("flood", 56),
+        ("cpu", 28),
+        ("throughput", 17),
+        ("idle", 13),
+        ("formats", 4),
+        ("scale", 42),
+    ),
 )
 FULL = Sizes(
     knocks=80,
@@ -56,7 +64,15 @@ FULL = Sizes(
     rounds=3,
     seconds=5.0,
     starts=20,
-    budgets=(("knock", 145), ("flood", 300), ("cpu", 95), ("throughput", 80), ("idle", 35), ("scale", 220)),
+    budgets=(
+        ("knock", 145),
+        ("flood", 300),
+        ("cpu", 95),
+        ("throughput", 80),
+        ("idle", 35),
+        ("formats", 8),
+        ("scale", 220),
+    ),
 )
 
 

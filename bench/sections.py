@@ -192,6 +192,16 @@ def _idle(part: Found, drawings: Path) -> Iterator[str]:
     yield from image(drawings, "memory", "Memory (PSS)")
 
 
+def _formats(part: Found, _: Path) -> Iterator[str]:
+    yield from ("", "## 7. A packet in our worker, by the number of fwknop's keys", "")
+    columns = ("sealed_size", "looks_like_one", "knock", "replay")
+    rows = [[name, *(number(row.get(field), 1e6, ".1f") for field in columns)] for name, row in part.items()]
+    yield from table(
+        ("", "junk of a sealed knock's size, us", "looks like one of fwknop's", "a knock", "a replay"), rows
+    )
+    yield from failures(part)
+
+
 SECTIONS: dict[str, Callable[[Found, Path], Iterator[str]]] = {
     "knock": _knock,
     "flood": _flood,
@@ -199,5 +209,6 @@ SECTIONS: dict[str, Callable[[Found, Path], Iterator[str]]] = {
     "scale": _scale,
     "throughput": _throughput,
     "idle": _idle,
+    "formats": _formats,
 }
 """By the names of the parts, in the order of the report."""

@@ -111,10 +111,13 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
     Raises:
         UsageError: there is no such client, or too much was accepted ahead of the clock to remember it all.
     """
+    # Imported here, for the formats take as long to import as other commands take.
+    from gatekeeper.knocks import stamp_keys  # noqa: PLC0415
+
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
     with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
-        lowered, stuck = store.lower_floors(the_rules.clients[name].keys, now=time.time())
+        lowered, stuck = store.lower_floors(stamp_keys(the_rules.clients[name]), now=time.time())
     if stuck:
         words = (
             f"of {stuck} of {name}'s keys so many knocks were accepted ahead of the clock that not all are remembered"

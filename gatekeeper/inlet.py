@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable
 
 from netfilterqueue import NetfilterQueue, Packet
@@ -30,7 +31,7 @@ _LONGEST_MESSAGE = 65_536
 class Inlet:
     """A bound queue. Whoever drops it closes it; in a fork, ``abandon`` it instead."""
 
-    def __init__(self, number: int, *, observes: bool = False) -> None:
+    def __init__(self, number: int, *, observes: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         """Bind it. If ``observes``, packets go on when it is full.
 
         Raises:
@@ -50,7 +51,8 @@ class Inlet:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER, os.dup(self._queue.get_fd()))
         if observes:
             nfqueue.fail_open(self.socket, number)
-        self._budget = 0
+        self._clock = clock
+        self._budget, self._until = 0, 0.0
         self.overruns = 0
         """How often the kernel could not hand over what it had."""
 
@@ -59,14 +61,14 @@ class Inlet:
         self._on_packet = on_packet
         nfqueue.settle(self.socket, self.number, nfqueue.Left.ACCEPT if self._observes else left)
 
-    def receive(self, budget: int) -> None:
-        """Hand on what has come, at most ``budget`` packets."""
-        self._budget = budget
+    def receive(self, budget: int, seconds: float) -> None:
+        """Hand on what has come: at most ``budget`` packets, and no further one when ``seconds`` are over."""
+        self._budget, self._until = budget, self._clock() + seconds
         self._queue.run_socket(self)  # type: ignore[arg-type]  # only recv() is called
 
     def recv(self, size: int) -> bytes:
         """Read one packet, as NetfilterQueue.run_socket wants it: it ends when there is nothing, or enough."""
-        if self._budget <= 0:
+        if self._budget <= 0 or self._clock() >= self._until:
             raise BlockingIOError(errno.EAGAIN, "enough for now")
         self._budget -= 1
         try:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from gatekeeper.networks import Address, Source
 from gatekeeper.settings import Via
 
+GRACE = 10 * 10**9
+"""How far the floor of a key follows behind its newest stamp, in nanoseconds: knocks overtake each other on the way."""
 BY_HAND = "(admin)"
 """The client of a grant that an administrator gave; rules.yaml cannot name a client so."""
 
@@ -64,6 +66,8 @@ class Reason(enum.StrEnum):
     ADDRESS_MISMATCH = "address-mismatch"
     BAD_ADDRESS = "bad-address"
     SERVICE_NOT_ALLOWED = "service-not-allowed"
+    USER_NOT_ALLOWED = "user-not-allowed"
+    UNSUPPORTED = "unsupported"
     OUTSIDE_HOURS = "outside-hours"
     NEVER = "never"
     LINK_LOCAL = "link-local"
@@ -118,10 +122,15 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What makes a knock one of a kind: who sent it (a public key), and when (Unix time in nanoseconds)."""
+    """What makes a knock one of a kind: who sent it (a public key, or a hash of what else is the client's), and when.
+
+    Times are in nanoseconds, Unix time.
+    """
 
     key: bytes
     sent_at: int
+    grace: int = GRACE
+    """How far behind it the key's floor follows: further, where several devices share a key, each with its clock."""
     once: bool = False
     """Whether the key itself is good for one knock; then it does not matter when."""
 

@@ -1,8 +1,9 @@
 """Replay floors: what makes a knock count once, from whatever address it comes.
 
-Pure. Every sealed knock bears a stamp: its client's key, and a time in nanoseconds that this key never uses
-twice. A key's floor follows its newest accepted stamp at a distance (``GRACE``), because honest knocks
-overtake each other on the way; stamps that were accepted above the floor are remembered one by one.
+Pure. Each knock of a format that can bears a stamp: its client's key, and a time in nanoseconds that this key never
+uses twice. A key's floor follows its newest accepted stamp at a distance (``Stamp.grace``), because honest knocks
+overtake each other on the way; stamps that were accepted above the floor are remembered one by one, up to a number
+that no honest client comes to: then the floor rises.
 
 A close has a mark of its own: openings that were sent before it are refused from then on, or one that was
 held back on the way would open again what was closed. Closes are not: of two, for IPv4 and for IPv6,
@@ -22,10 +23,10 @@ from collections.abc import Mapping
 
 from gatekeeper.model import Action, Floor, Reason, Stamp
 
-GRACE = 10 * 10**9
-"""How far the floor follows behind, in nanoseconds."""
 _LATELY = 65_536
 """Stamps that are kept in mind though the store may not have taken them (a full disk)."""
+MOST = 4096
+"""Stamps above the floor that are remembered for each key."""
 KEPT = 256
 """Accepted stamps below the floor that the store keeps for each key, in case its floor must be set back."""
 
@@ -46,7 +47,7 @@ def refusal(stamp: Stamp, action: Action, floor: Floor, *, is_spent: bool, lates
 def advanced(floor: Floor, stamp: Stamp, action: Action) -> Floor:
     """Return the floor after a stamp was spent (without the spent stamps)."""
     closed = max(floor.closed, stamp.sent_at) if action is Action.CLOSE else floor.closed
-    return Floor(max(floor.floor, stamp.sent_at - GRACE), closed)
+    return Floor(max(floor.floor, stamp.sent_at - stamp.grace), closed)
 
 
 class _Key:
@@ -68,6 +69,8 @@ class _Key:
     def spend(self, stamp: Stamp, action: Action) -> None:
         self.remember(stamp.sent_at)
         self.floor = advanced(self.floor, stamp, action)
+        if len(self.heap) > MOST:
+            self.floor = Floor(max(self.floor.floor, self.heap[0]), self.floor.closed)
         while self.heap and self.heap[0] <= self.floor.floor:
             self.spent.discard(heapq.heappop(self.heap))
 

@@ -158,8 +158,26 @@ class Sequences:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FwknopKeys:
+    """What a client of fwknop's shares with the server."""
+
+    key: bytes = field(repr=False)
+    """It encrypts with this: a passphrase, or bytes of chance."""
+    hmac_key: bytes | None = field(default=None, repr=False)
+    hmac: str = "sha256"
+    """The kind of its HMAC; ``none``: it sends none."""
+    mode: str = "cbc"
+    """How it encrypts."""
+    user: str | None = None
+    """Who its messages must say that they are from; ``None``: it does not matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A key holder: of X25519 keys, one for each device; of plain keys (which stay out of ``repr``); of sequences."""
+    """A key holder: of X25519 keys (one for each device), plain keys, port sequences, or keys of fwknop's.
+
+    Secrets stay out of ``repr``.
+    """
 
     name: str
     services: tuple[str, ...]
@@ -168,6 +186,7 @@ class Client:
     open_key: bytes | None = field(default=None, repr=False)
     close_key: bytes | None = field(default=None, repr=False)
     sequences: Sequences | None = None
+    fwknop: FwknopKeys | None = None
     ttl: int | None = 0
     """Seconds that its knocks open a service for; 0: as the service has it, ``None``: until closed."""
     must_bind: bool = False
@@ -185,7 +204,12 @@ class Client:
     @property
     def can_knock(self) -> bool:
         """Whether it has anything to knock with."""
-        return bool(self.keys or self.open_key or self.sequences)
+        return bool(self.keys or self.has_secrets)
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the rules have something that is good for knocking as this client."""
+        return bool(self.open_key or self.fwknop or self.sequences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +228,25 @@ class FirewallSettings:
     queue: int = 6220
     mark: int = 0x2000_0000
     backend: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the kernel can know of a kind of knocks that have no tag."""
+
+    shortest: int
+    longest: int
+    """Bytes."""
+    begins_with: bytes = b""
+    """One of these is the first; none named: anything."""
+    ascii: int = 0
+    """So many, from the first on, are ASCII."""
+    tries: int = 0
+    """So many keys may have to be tried for each, at some microsecond each."""
+
+
+_DECRYPTION = 8
+"""To decrypt takes as long as so many HMACs (docs/knock-formats.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +282,18 @@ class Rules:
         return any(client.sequences is not None for client in self.clients.values())
 
     @property
-    def untagged(self) -> tuple[int, int] | None:
-        """How many bytes a knock without a tag has, at the least and at the most; ``None``: no client sends any."""
+    def untagged(self) -> tuple[Shape, ...]:
+        """What knocks without a tag look like; none: no client sends any."""
+        shapes = []
         keys = [key for one in self.clients.values() for key in (one.open_key, one.close_key) if key is not None]
-        if not keys:
-            return None
-        behind = max(map(len, self.services), default=0) + len(
-            " \r\n"
-        )  # a plain key may name a service, and end a line
-        return min(map(len, keys)), max(map(len, keys)) + behind
+        if keys:
+            # a plain key may name a service, and end a line
+            behind = max(map(len, self.services), default=0) + len(" \r\n")
+            shapes.append(Shape(min(map(len, keys)), max(map(len, keys)) + behind))
+        if theirs := [one.fwknop for one in self.clients.values() if one.fwknop is not None]:
+            tries = sum(1 if one.hmac_key is not None else _DECRYPTION for one in theirs)
+            shapes.append(Shape(140, 1500, begins_with=b"89+/", ascii=100, tries=tries))
+        return tuple(shapes)
 
 
 def show_ports(service: Service) -> str:

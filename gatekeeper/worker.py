@@ -42,6 +42,8 @@ _TURN_EVERY = 2.0
 """Seconds between two looks at what can wait: the tags of the next epoch, counters, a sign of life."""
 _BATCH = 64
 """Packets that are taken from a queue at once, so that a flood starves neither the other queues nor finished jobs."""
+_TURN = 0.002
+"""Seconds after which no further one is taken: some packets cost a look at a thousand keys, and others wait."""
 MAX_JOBS = 256
 """Knocks being carried out at once, for each worker; more are dropped (their senders have keys)."""
 _FEW_JOBS = 16
@@ -154,7 +156,7 @@ class Worker:
                 now_and_then()
 
     def _receive(self, inlet: Inlet) -> None:
-        inlet.receive(_BATCH)
+        inlet.receive(_BATCH, _TURN)
         if inlet.overruns:
             self._observer.count("queue-overrun", inlet.overruns)
             inlet.overruns = 0

@@ -27,10 +27,11 @@ from gatekeeper.cli import client, knocking
 from gatekeeper.client import invite, profile
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
+from gatekeeper.knocks.fwknop import stamp_key
 from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Stamp
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys
-from gatekeeper.settings import Rules, ServerKey
+from gatekeeper.settings import FwknopKeys, Rules, ServerKey
 from gatekeeper.store.sqlite import SqliteStore
 
 SERVER = bytes([1]) * 32
@@ -632,14 +633,26 @@ def test_knock_imports_nothing_that_takes_long(port: socket.socket) -> None:
 
 # -- reset-floor
 
+FWKNOP = FwknopKeys(key=b"a passphrase that is long", hmac_key=b"and another one like it")
 
-def test_reset_floor_repairs_what_a_wrong_clock_has_done(call: Call, server: list[str]) -> None:
-    clients(server, f"  laptop: {{key: {LAPTOP_PUBLIC}, services: [ssh]}}\n")
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        (f"key: {LAPTOP_PUBLIC}", keys.public_of(LAPTOP)),
+        ("fwknop: {key: a passphrase that is long, hmac_key: and another one like it}", stamp_key(FWKNOP)),
+    ],
+    ids=["sealed", "fwknop"],
+)
+def test_reset_floor_repairs_what_a_wrong_clock_has_done(
+    call: Call, server: list[str], fields: str, key: bytes
+) -> None:
+    clients(server, f"  laptop: {{{fields}, services: [ssh]}}\n")
     now = time.time()
     ahead = int((now + 86_400) * 1e9)
     with closing(SqliteStore(Path(server[3]))) as store:
         grant = Grant(ip_network("192.0.2.7"), "ssh", "laptop", now + 60)
-        store.commit([Admit((grant,), Stamp(keys.public_of(LAPTOP), ahead))], now=now + 86_400)
+        store.commit([Admit((grant,), Stamp(key, ahead))], now=now + 86_400)
         (before,) = store.floors().values()
     assert before.floor > now * 1e9
     done = call("reset-floor", "laptop", *server)

@@ -20,11 +20,12 @@ def test_every_reason_is_explained() -> None:
     assert len(rows) == len(set(rows))
 
 
-def test_every_test_that_the_threat_model_names_is_there() -> None:
-    text = (ROOT / "docs/threat-model.md").read_text()
+@pytest.mark.parametrize("name", ["threat-model.md", "knock-formats.md"])
+def test_every_test_that_a_document_names_is_there(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text()
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
-    for name in re.findall(r"`(test_\w+)`", text):
-        assert f"def {name}(" in tests, name
+    for test in re.findall(r"`(test_\w+)`", text):
+        assert f"def {test}(" in tests, test
     for path in re.findall(r"`(?:tests/)?([\w/]+\.py)`", text):
         assert list((ROOT / "tests").rglob(path)), path
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper.model import Action, Floor, Reason, Stamp
-from gatekeeper.replay import GRACE, ReplayMemory, advanced, latest, refusal
+from gatekeeper.model import GRACE, Action, Floor, Reason, Stamp
+from gatekeeper.replay import MOST, ReplayMemory, advanced, latest, refusal
 
 NOW = 1_800_000_000.0
 NS = int(NOW) * 10**9
@@ -119,6 +119,37 @@ def test_the_memory_holds_only_what_stands_above_the_floor() -> None:
     known = memory._keys[KEY]
     assert len(known.spent) == len(known.heap) == GRACE // (10**9 // 10)
     assert min(known.spent) > known.floor.floor
+
+
+def test_a_floor_follows_as_far_behind_as_a_stamp_says() -> None:
+    """Devices that share a key have clocks of their own."""
+    memory = ReplayMemory()
+    second = 10**9
+
+    def attempt(offset: int) -> Reason | None:
+        stamp = Stamp(KEY, NS + offset * second, 241 * second)
+        reason = memory.refusal(stamp, OPEN, now=NOW)
+        if reason is None:
+            memory.spend(stamp, OPEN)
+        return reason
+
+    assert attempt(120) is None
+    assert attempt(-120) is None
+    assert [attempt(offset) for offset in (120, -120, -121)] == [Reason.REPLAYED] * 3
+    assert memory._keys[KEY].floor == Floor(NS - 121 * second)
+
+
+def test_above_a_floor_so_many_are_remembered_and_no_more() -> None:
+    """Then it rises, so that who has a key fills nobody's memory; and nothing counts twice all the same."""
+    memory = ReplayMemory()
+    sent = [Stamp(KEY, NS + number, 241 * 10**9) for number in range(MOST + 10)]
+    for stamp in sent:
+        assert memory.refusal(stamp, OPEN, now=NOW) is None
+        memory.spend(stamp, OPEN)
+    known = memory._keys[KEY]
+    assert len(known.spent) == len(known.heap) == MOST
+    assert known.floor.floor == NS + 9
+    assert {memory.refusal(stamp, OPEN, now=NOW) for stamp in sent} == {Reason.REPLAYED}
 
 
 @pytest.mark.parametrize("skew", [0, 30, 120])

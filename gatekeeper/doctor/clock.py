@@ -22,12 +22,12 @@ _TOLERANCE = 60.0
 
 def check(scene: Scene) -> Iterator[Finding]:
     """Ask the kernel, as timedatectl does; and compare with the times of files."""
-    sealed = scene.rules is not None and any(client.keys for client in scene.rules.clients.values())
+    timed = scene.rules is not None and any(one.keys or one.fwknop for one in scene.rules.clients.values())
     skew = 120 if scene.rules is None else scene.rules.skew
     if is_synchronised():
         yield ok("the clock is synchronised")
-    elif sealed:
-        words = f"nothing keeps the clock right: when it is off by {duration.show(skew)}, sealed knocks are refused"
+    elif timed:
+        words = f"nothing keeps the clock right: when it is off by {duration.show(skew)}, knocks are refused"
         yield warning(words, "install chrony or systemd-timesyncd (a virtual machine's host may do it unseen)")
     else:
         yield note("nothing keeps the clock right (or a virtual machine's host does it unseen)")
@@ -35,7 +35,7 @@ def check(scene: Scene) -> Iterator[Finding]:
         written = _written(path)
         if written is not None and written > scene.now + _TOLERANCE:
             ahead = duration.show(int(written - scene.now))
-            hint = "set the clock; until then sealed knocks are refused, and grants end late"
+            hint = "set the clock; until then knocks are refused, and grants end late"
             yield wrong(f"the clock stands {ahead} before the moment when {path.name} was written", hint)
     named: list[Service | Client] = (
         [] if scene.rules is None else [*scene.rules.services.values(), *scene.rules.clients.values()]

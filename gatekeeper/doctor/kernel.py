@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gatekeeper.doctor.finding import Finding, note, ok, unknown, warning, wrong
 from gatekeeper.doctor.modules import Facts, State
 from gatekeeper.doctor.scene import Scene
+from gatekeeper.firewall.shapes import filters
 from gatekeeper.settings import Rules, Via
 
 _OF_THE_HOST = "in a container or a small virtual machine, its host must provide it: modprobe {module}"
@@ -57,8 +58,8 @@ _VARIANTS = {
         _Need("its raw table", "iptable_raw", "IP_NF_RAW"),
     ),
 }
-_BPF = _Need("the match bpf, for tags of knocks and knocks in SYNs", "xt_bpf", "NETFILTER_XT_MATCH_BPF", "bpf")
-_LENGTH = _Need("the match length, for plain keys", "xt_length", "NETFILTER_XT_MATCH_LENGTH", "length")
+_BPF = _Need("the match bpf, for what knocks begin with, and knocks in SYNs", "xt_bpf", "NETFILTER_XT_MATCH_BPF", "bpf")
+_LENGTH = _Need("the match length, for knocks without a tag", "xt_length", "NETFILTER_XT_MATCH_LENGTH", "length")
 _PORTS = _Need("the match multiport, for port sequences", "xt_multiport", "NETFILTER_XT_MATCH_MULTIPORT", "multiport")
 
 
@@ -70,9 +71,9 @@ def check(scene: Scene) -> Iterator[Finding]:
 def judge(facts: Facts, rules: Rules | None, variant: str | None) -> Iterator[Finding]:
     """Say what a kernel lacks for some rules and a variant of iptables (``None``: not known)."""
     needs = [*_ALWAYS, *_VARIANTS.get(variant or "", ())]
-    if rules is not None and (rules.has_tagged or Via.SYN in rules.via):
+    if rules is not None and (rules.has_tagged or Via.SYN in rules.via or any(map(filters, rules.untagged))):
         needs.append(_BPF)
-    if rules is not None and rules.untagged is not None:
+    if rules is not None and rules.untagged:
         needs.append(_LENGTH)
     if rules is not None and rules.has_sequences:
         needs.append(_PORTS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatekeeper.firewall import lanes
+from gatekeeper.firewall import lanes, shapes
 from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import IN, RAW, TAGGED, TAGS, never_set
@@ -26,6 +26,10 @@ NOT_FULL = "-m limit --limit 5000/sec --limit-burst 5000"
 """In front of a bound for each sender where who is beyond it goes on. A hashlimit that is full (from 32,768 senders on)
 has the packet of whoever is new to it dropped; it forgets a sender after four seconds, so with this it never is."""
 
+_TRIES, _LEAST_TRIED, _MOST_TRIED = 100_000, 50, 1000
+"""Keys that are tried for packets in a second, which takes a tenth of it; but so many packets are looked at in any
+case, and more never."""
+
 
 def sorting(rules: Rules, version: int, members: Members) -> Iterator[str]:
     """Sort what may be a knock: what bears a tag is marked for its queue; what can be none goes no further."""
@@ -38,7 +42,7 @@ def sorting(rules: Rules, version: int, members: Members) -> Iterator[str]:
     for knock in _datagrams(rules):
         if rules.has_tagged:
             yield f"-A {RAW} ! -i lo {knock} {here} -j {TAGS}"
-        if rules.untagged is None and rules.refuse is Refuse.SILENT:
+        if not rules.untagged and rules.refuse is Refuse.SILENT:
             yield f"-A {RAW} ! -i lo {knock} {here} {unmarked} -j DROP"
         yield f"-A {RAW} ! -i lo {knock} {here} -j CT --notrack"
     if rules.has_tagged:
@@ -61,15 +65,26 @@ def knocks(rules: Rules, version: int, members: Members) -> Iterator[str]:
             yield from (f"-A {IN} {knock} {who} -j DROP" for who in banned)
         if rules.has_tagged:
             yield f"-A {IN} {knock} -m mark --mark {mark(rules)} {queue(rules, Lane.KNOCKS)}"
-        within = few("knocks", version)
-        if rules.refuse is Refuse.RESET:  # who is told that nobody listens must be told so of anything
-            yield f"-A {IN} {knock} {within} {queue(rules, Lane.OTHERS)}"
-        elif rules.untagged is not None:
-            yield f"-A {IN} {knock} {_length(rules.untagged, version)} {within} {queue(rules, Lane.OTHERS)}"
-        if rules.has_tagged and rules.refuse is Refuse.SILENT:
-            # This machine has translated its port or address, behind where tags are looked for.
-            yield f"-A {IN} {knock} -m conntrack --ctstate DNAT {within} {IN_ALL} {queue(rules, Lane.OTHERS)}"
+        yield from (f"-A {IN} {knock} {rest}" for rest in _untagged(rules, version))
         yield f"-A {IN} {knock} -j DROP"
+
+
+def _untagged(rules: Rules, version: int) -> Iterator[str]:
+    """Say which datagrams without a tag are looked at."""
+    within, goes = few("knocks", version), queue(rules, Lane.OTHERS)
+    is_aloud = rules.refuse is Refuse.RESET
+    for shape in rules.untagged:
+        looks = shapes.matches(shape, version)
+        if shape.tries:
+            yield f"{looks} {within} {_in_all(shape.tries)} {goes}"
+            if is_aloud:
+                yield f"{looks} -j DROP"
+        elif not is_aloud:
+            yield f"{looks} {within} {goes}"
+    if is_aloud:  # who is told that nobody listens must be told so of anything
+        yield f"{within} {goes}"
+    elif rules.has_tagged:  # this machine has translated its port or address, behind where tags are looked for
+        yield f"-m conntrack --ctstate DNAT {within} {in_all(rules)} {goes}"
 
 
 def pings(rules: Rules, version: int) -> Iterator[str]:
@@ -79,8 +94,8 @@ def pings(rules: Rules, version: int) -> Iterator[str]:
         return
     if rules.has_tagged:
         yield f"-m mark --mark {mark(rules)} {queue(rules, Lane.KNOCKS, bypass=True)}"
-    if rules.untagged is not None:
-        yield f"{NOT_FULL} {few('pings', version)} {IN_ALL} {queue(rules, Lane.OTHERS, bypass=True)}"
+    if rules.untagged:
+        yield f"{NOT_FULL} {few('pings', version)} {in_all(rules)} {queue(rules, Lane.OTHERS, bypass=True)}"
 
 
 def strangers(rules: Rules, version: int, members: Members) -> Iterator[str]:
@@ -112,10 +127,15 @@ def _each_sender(name: str, version: int, most: str = "") -> str:
     return f"{most or _EACH} {bucket}"
 
 
-def _length(payload: tuple[int, int], version: int) -> str:
-    """Match a datagram by its whole length: with the IP header, and what options or extensions it may have."""
-    header, options = (20, 40) if version == 4 else (40, 64)
-    return f"-m length --length {header + 8 + payload[0]}:{header + options + 8 + payload[1]}"
+def in_all(rules: Rules) -> str:
+    """Match what is within the bound of all senders, for what may bear knocks of any kind."""
+    return _in_all(sum(shape.tries for shape in rules.untagged))
+
+
+def _in_all(tries: int) -> str:
+    """Do so where each packet may cost a look at so many keys."""
+    most = max(_LEAST_TRIED, min(_MOST_TRIED, _TRIES // max(tries, 1)))
+    return f"-m limit --limit {most}/sec --limit-burst {most}"
 
 
 def _datagrams(rules: Rules) -> list[str]:

@@ -198,7 +198,7 @@ def _arriving(rules: Rules, service: Service, version: int, members: Members) ->
     yield from (f"-A {chain} {rule}" for rule in _begin(service, taken, known, "-i lo -j RETURN"))
     if Via.SYN in rules.via and service.has(Transport.TCP):
         bears_data = f'-m bpf --bytecode "{_SYN_WITH_DATA[version]}"'
-        within = f"{bounds.NOT_FULL} {bounds.few('syn', version)} {bounds.IN_ALL} " if guards else ""
+        within = f"{bounds.NOT_FULL} {bounds.few('syn', version)} {bounds.in_all(rules)} " if guards else ""
         queue = bounds.queue(rules, Lane.OTHERS, bypass=not guards)
         yield f"-A {chain} -p tcp -m tcp --syn -m mark ! --mark {mark} {bears_data} {within}{queue}"
     for who in members.within(_of(service.always, version), always_set(service.name, version), "src"):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatekeeper.knocks import plain, sealed, sequence
+from gatekeeper.knocks import fwknop, plain, sealed, sequence
 from gatekeeper.protocols import KnockFormat
-from gatekeeper.settings import Rules, ServerKey
+from gatekeeper.settings import Client, Rules, ServerKey
 
 FORMATS: dict[str, Callable[[Rules, tuple[ServerKey, ...]], KnockFormat]] = {
     "sealed": sealed.SealedKnocks,
     "plain": lambda rules, _keys: plain.PlainKeys(rules),
+    "fwknop": lambda rules, _keys: fwknop.FwknopKnocks(rules),
     "sequence": lambda rules, _keys: sequence.SequenceKnocks(rules),
 }
 
@@ -25,3 +26,8 @@ def enabled(rules: Rules, server_keys: tuple[ServerKey, ...], *, now: float) -> 
     for form in formats:
         form.renew(now=now)
     return formats
+
+
+def stamp_keys(client: Client) -> tuple[bytes, ...]:
+    """Name the keys under which a client's knocks are remembered, so that none counts twice."""
+    return client.keys if client.fwknop is None else (fwknop.stamp_key(client.fwknop),)

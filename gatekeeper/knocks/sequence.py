@@ -42,6 +42,7 @@ class SequenceKnocks:
         for client in rules.clients.values():
             if client.sequences is not None:
                 by_flags.setdefault(client.sequences.flags, []).extend(_sequences(client, client.sequences))
+        self._order = {name: place for place, name in enumerate(rules.clients)}
         self._books = [_Book(flags, its) for flags, its in by_flags.items()]
         self._trails: OrderedDict[tuple[int, bytes], _Trail] = OrderedDict()  # by book and source, the latest last
         self._longest = steps.longest(rules)
@@ -64,9 +65,13 @@ class SequenceKnocks:
                 done += self._follow(number, hit, now)
         if not done:
             return None
-        longest, trail = max(done, key=_length)
+        longest, trail = max(done, key=self._rank)
         trail.used[longest.knock.client] = self._heard
         return longest.knock
+
+    def _rank(self, done: tuple[_Sequence, _Trail]) -> tuple[int, int]:
+        """Of several the longest counts; of two that are as long (with other flags), whose client comes first."""
+        return len(done[0].places), -self._order[done[0].knock.client]
 
     def _follow(self, number: int, hit: Hit, now: float) -> list[tuple[_Sequence, _Trail]]:
         """Take note of it in one book; return what it completes there, with what led to it."""
@@ -169,10 +174,6 @@ class _Book:
                 continue
             if last[0].number > trail.used.get(one.knock.client, 0):
                 yield one
-
-
-def _length(done: tuple[_Sequence, _Trail]) -> int:
-    return len(done[0].places)
 
 
 def _sequences(client: Client, its: Sequences) -> Iterator[_Sequence]:

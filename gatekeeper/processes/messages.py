@@ -19,6 +19,7 @@ _AT_ONCE = 500
 _LARGEST = 2**63 - 1
 _LAST_MOMENT = 1e15
 """Unix seconds: later than anything that a rule or a command can say."""
+_LONGEST_GRACE = 600 * 10**9
 _MOST_COUNTS, _LONGEST_NAME = 100, 60
 """Counters are kept in the store for good, so nobody may fill it with their names."""
 
@@ -135,10 +136,15 @@ def _kind(message: Message) -> str | None:
 
 def all_floors(born: int, floors: Mapping[bytes, Floor]) -> Iterator[Floors]:
     """Say what floors there are, in messages of a bearable size."""
-    items = list(floors.items())
-    size = _AT_ONCE // 50  # a floor may have a few hundred stamps above it
-    for start in range(0, max(1, len(items)), size):
-        yield Floors(born, dict(items[start : start + size]), more=start + size < len(items))
+    part: dict[bytes, Floor] = {}
+    weight = 0
+    for key, floor in floors.items():
+        if weight >= _AT_ONCE:
+            yield Floors(born, part, more=True)
+            part, weight = {}, 0
+        part[key] = floor
+        weight += 2 + len(floor.spent)  # up to ``replay.MOST``: 100 kB
+    yield Floors(born, part)
 
 
 def _parts(grants: Iterable[Grant]) -> Iterator[tuple[Grant, ...]]:
@@ -202,11 +208,13 @@ def _read_effect(kind: str, what: Sequence[Any], stamp: Sequence[Any] | None) ->
 
 
 def _stamp(stamp: Stamp) -> list[Any]:
-    return [stamp.key.hex(), stamp.sent_at, stamp.once]
+    return [stamp.key.hex(), stamp.sent_at, stamp.grace, stamp.once]
 
 
-def _read_stamp(key: str, sent_at: int, once: object) -> Stamp:
-    return Stamp(bytes.fromhex(key), _number(sent_at), once is True)
+def _read_stamp(key: str, sent_at: int, grace: int, once: object) -> Stamp:
+    if not 0 <= _number(grace) <= _LONGEST_GRACE:
+        raise ValueError("not a stamp")
+    return Stamp(bytes.fromhex(key), _number(sent_at), grace, once is True)
 
 
 def _read_do(serial: int, effect: Sequence[Any], reason: str, client: str | None, note: str | None) -> Do:

@@ -87,7 +87,7 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
     with unsearched(), progress.shown(f"reading {path.name}") as tell:
         keys = {"read_key": read_key, "read_private": read_private}
         rules, problems = parse(text, file=str(path), tell=tell, processors=processors, **keys)
-    if mode & _READABLE_BY_OTHERS and any(one.open_key or one.sequences for one in rules.clients.values()):
+    if mode & _READABLE_BY_OTHERS and any(one.has_secrets for one in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]
 

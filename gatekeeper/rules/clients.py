@@ -14,6 +14,7 @@ from gatekeeper import duration
 from gatekeeper.networks import Source
 from gatekeeper.rules import sequences, values
 from gatekeeper.rules.document import Document, Entry, Tell, is_empty
+from gatekeeper.rules.fwknop import FwknopReader
 from gatekeeper.rules.sequences import SequenceReader
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
@@ -22,17 +23,21 @@ from gatekeeper.settings import Client, Ports, Service, Transport
 MAX_KEY = 512
 """Longest plain key in bytes."""
 _TELL_EVERY = 100
-GUESSABLE = 16
-"""A plain key shorter than this (bytes) is warned about, and so are the well-known ones."""
-_WELL_KNOWN = frozenset({b"open_sesame", b"close_sesame", b"opensesame", b"open sesame", b"password", b"changeme"})
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", re.ASCII)
 _ALL = ("services", "ttl", "from", "not_after", "when", "prefix")
 _PREFIXES = {4: (16, 32), 6: (32, 128)}
 """The widest and the narrowest that a grant may be, by IP version."""
 _SEALED = ("key", "also_keys", "bind", "for_others")
 _PLAIN = ("open", "open_file", "close", "close_file")
-_KINDS = {"a sealed key": _SEALED, "a plain key": _PLAIN, "a port sequence": sequences.FIELDS}
-_WHY_ONE = "make two clients of them: whoever sees a plain key or a sequence can use it from anywhere"
+_FWKNOP = ("fwknop",)
+_KINDS = {
+    "fwknop": _FWKNOP,
+    "a port sequence": sequences.FIELDS,
+    "a plain key": _PLAIN,
+    "a sealed key": ("key", "also_keys", "bind"),
+}
+_NAME_AN_ADDRESS = {"a sealed key", "fwknop"}
+_WHY_ONE = "make two clients of them: each has one kind of key, and each kind is as safe as it is"
 
 
 class ClientReader:
@@ -57,6 +62,7 @@ class ClientReader:
         taken = [(Ports(Transport.UDP, port), "a knock port") for port in knock_ports]
         taken += [(ports, f'a port of service "{one.name}"') for one in services.values() for ports in one.ports]
         self._sequences = SequenceReader(document, read_key, taken)
+        self._fwknop = FwknopReader(document, read_key)
 
     def read(
         self, section: Entry | None, *, taken: Mapping[bytes, str], tell: Tell = lambda _: None
@@ -86,11 +92,13 @@ class ClientReader:
             hint = "1 to 64 letters, digits, - _ . or @, beginning with a letter or digit"
             self._doc.complain(entry.key, f'"{entry.name}" cannot be the name of a client', hint)
             return None
-        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, *sequences.FIELDS, *_ALL))
+        fields = self._doc.fields(entry.value, what, (*_SEALED, *_PLAIN, *sequences.FIELDS, *_FWKNOP, *_ALL))
         kind, *others = [name for name, its in _KINDS.items() if any(one in fields for one in its)] or [""]
-        if others:
-            other = next(fields[name] for name in _KINDS[kind] if name in fields)
-            self._doc.complain(other.key, f"{what} has {others[0]}, and {other.name}", _WHY_ONE)
+        odd = [name for other in others for name in _KINDS[other] if name in fields]
+        if "for_others" in fields and kind and kind not in _NAME_AN_ADDRESS:
+            odd.append("for_others")
+        if odd:
+            self._doc.complain(fields[odd[0]].key, f"{what} has {kind}, and {odd[0]}", _WHY_ONE)
             return None
         is_plain, is_sequence = kind == "a plain key", kind == "a port sequence"
         services = self._services_of(entry, fields.get("services"), what)
@@ -99,7 +107,8 @@ class ClientReader:
         its_sequences = self._sequences.read(fields, entry.name) if is_sequence else None
         if is_sequence and its_sequences is None:
             return None
-        if not is_plain and not is_sequence and "key" not in fields:
+        fwknop = self._fwknop.read(fields["fwknop"], what) if "fwknop" in fields else None
+        if kind in {"", "a sealed key"} and "key" not in fields:
             if is_empty(entry.value) or isinstance(entry.value, yaml.MappingNode):
                 hint = "add key: with the public key that `gatekeeper join` or `gatekeeper keygen` prints"
                 self._doc.complain(entry.key, f"{what} has no key", hint)
@@ -114,8 +123,9 @@ class ClientReader:
             open_key=open_key,
             close_key=close_key,
             sequences=its_sequences,
+            fwknop=None if fwknop is None else fwknop.keys,
             ttl=self._ttl(fields.get("ttl"), services),
-            must_bind=self._must_bind(fields.get("bind")),
+            must_bind=self._must_bind(fields.get("bind")) if fwknop is None else fwknop.require_source,
             for_others=values.truth(self._doc, fields.get("for_others")),
             sources=self._sources(fields.get("from")),
             not_after=values.date(self._doc, fields.get("not_after")),
@@ -229,7 +239,7 @@ class ClientReader:
             self._doc.complain(field.value, f"{field.name} of {what} is {other} too", "every key must differ")
             return False
         self._plain[key] = (field, f"{field.name} of {what}")
-        if len(key) < GUESSABLE or key.lower() in _WELL_KNOWN or len(set(key)) < 6:
+        if values.is_guessable(key):
             hint = "anyone could guess it: make one with `openssl rand -hex 16`"
             self._doc.warn(field.value, f"{field.name} of {what} is easy to guess", hint)
         return True

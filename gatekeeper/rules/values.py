@@ -20,6 +20,9 @@ from gatekeeper.settings import Ports, Transport
 
 _PORTS = re.compile(r"(tcp|udp)/(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,8}|\d{1,10}", re.ASCII)
+_GUESSABLE = 16
+"""A shared key shorter than this (bytes) is warned about, and so are the well-known ones."""
+_WELL_KNOWN = frozenset({b"open_sesame", b"close_sesame", b"opensesame", b"open sesame", b"password", b"changeme"})
 
 ReadKey = Callable[[str], bytes]
 """Fetches the content of a key file that the rules name. Raises ``OSError`` or ``ValueError``."""
@@ -190,3 +193,8 @@ def file_content(doc: Document, field: Entry, read_key: ReadKey, *, what: str = 
         reason = error.strerror if isinstance(error, OSError) else str(error)
         doc.complain(field.value, f"cannot read {what}{name}: {reason}")
         return None
+
+
+def is_guessable(key: bytes) -> bool:
+    """Whether anyone could guess a key."""
+    return len(key) < _GUESSABLE or key.lower() in _WELL_KNOWN or len(set(key)) < 6

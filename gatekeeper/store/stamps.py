@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gatekeeper import replay
 from gatekeeper.model import Action, Floor, Reason, Stamp
@@ -15,7 +16,7 @@ from gatekeeper.model import Action, Floor, Reason, Stamp
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS birth (born INTEGER NOT NULL);  -- one row; Unix nanoseconds, as all that follow
 CREATE TABLE IF NOT EXISTS floors (
-    key    BLOB PRIMARY KEY,        -- a client's public key; or a key that is good for one knock: spent, if it is here
+    key    BLOB PRIMARY KEY,        -- a client's public key, or what stands for its keys; or one good for one knock
     floor  INTEGER NOT NULL,        -- no stamp at or below it is accepted
     closed INTEGER NOT NULL         -- and no opening at or below this
 ) WITHOUT ROWID;
@@ -53,8 +54,11 @@ def spend(db: sqlite3.Connection, stamp: Stamp, action: Action, *, latest: int) 
     if refused is not None:
         return refused
     after = replay.advanced(floor, stamp, action)
-    db.execute("INSERT OR REPLACE INTO floors VALUES (?, ?, ?)", (stamp.key, after.floor, after.closed))
     db.execute("INSERT INTO spent VALUES (?, ?)", where)
+    above = "SELECT sent_at FROM spent WHERE key = ? AND sent_at > ? ORDER BY sent_at DESC LIMIT 1 OFFSET ?"
+    if (beyond := db.execute(above, (stamp.key, after.floor, replay.MOST)).fetchone()) is not None:
+        after = replace(after, floor=beyond[0])
+    db.execute("INSERT OR REPLACE INTO floors VALUES (?, ?, ?)", (stamp.key, after.floor, after.closed))
     db.execute(
         "DELETE FROM spent WHERE key = :key AND sent_at < (SELECT sent_at FROM spent WHERE key = :key"
         " AND sent_at <= :floor ORDER BY sent_at DESC LIMIT 1 OFFSET :kept)",

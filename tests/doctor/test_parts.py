@@ -55,7 +55,7 @@ def test_a_kernel_that_lacks_something_is_told_of_as_the_rules_need_it() -> None
     assert not any("bpf" in what for what in found)
     found = lacking("firewall: {backend: ipset}\nknock: {via: [udp, syn]}\n")
     assert found["the kernel lacks ipset"] is Level.WRONG
-    assert found["the kernel lacks the match bpf, for tags of knocks and knocks in SYNs"] is Level.WRONG
+    assert found["the kernel lacks the match bpf, for what knocks begin with, and knocks in SYNs"] is Level.WRONG
 
 
 def test_port_sequences_need_the_match_multiport() -> None:

@@ -14,6 +14,7 @@ from gatekeeper.settings import (
     Client,
     Established,
     FirewallSettings,
+    FwknopKeys,
     Guard,
     Mode,
     Ports,
@@ -304,6 +305,31 @@ def test_knocks_without_a_tag_are_told_by_their_length_and_bounded_for_each_send
     assert by_plain[0] == f"{knock} -m length --length 53:129 {few('knocks', 6)} {OTHERS}"
     aloud = chain(names.IN, rules=replace(RULES, clients=TAGGED, refuse=Refuse.RESET))
     assert aloud[5] == f"{knock} {few('knocks')} {OTHERS}"
+
+
+@pytest.mark.parametrize(("clients", "most"), [(1, 1000), (100, 1000), (200, 500), (1000, 100), (10_000, 50)])
+def test_knocks_that_cost_a_look_at_many_keys_are_bounded_in_all_too(clients: int, most: int) -> None:
+    keys = FwknopKeys(key=b"k", hmac_key=b"h")
+    many = {f"c{one}": Client(name=f"c{one}", services=("ssh",), fwknop=keys) for one in range(clients)}
+    rules = replace(RULES, clients=many | PLAIN)
+    for version, length in ((4, "168:1568"), (6, "188:1612")):
+        knock = "-p udp -m udp --dport 4000"
+        plain, fwknop, last = (line for line in chain(names.IN, version, rules=rules) if "--dport 4000" in line)
+        assert "limit --limit" not in plain
+        assert fwknop.startswith(f"{knock} -m length --length {length} -m bpf --bytecode ")
+        assert fwknop.endswith(f"{few('knocks', version)} -m limit --limit {most}/sec --limit-burst {most} {OTHERS}")
+        assert last == f"{knock} -j DROP"
+        aloud = replace(rules, refuse=Refuse.RESET)
+        fwknop_too, beyond, all_else, _ = (line for line in chain(names.IN, version, rules=aloud) if "4000" in line)
+        assert fwknop_too == fwknop
+        assert beyond == fwknop[: fwknop.index(" -m hashlimit")] + " -j DROP"
+        assert all_else == f"{knock} {few('knocks', version)} {OTHERS}"
+        anyhow = replace(rules, via=frozenset({Via.ICMP, Via.SYN}))
+        for name in (names.ECHO, "GKEEPER-IN-ssh"):
+            (line,) = (one for one in chain(name, version, rules=anyhow) if OTHERS in one)
+            assert f"--limit {most}/sec" in line
+    costly = {"old": Client(name="old", services=("ssh",), fwknop=FwknopKeys(key=b"k", hmac="none"))}
+    assert replace(RULES, clients=costly).untagged[0].tries == 8
 
 
 def test_tags_that_are_there_stay_until_others_are_known_and_nothing_else_does() -> None:

@@ -28,8 +28,15 @@ def passes(program: str, packet: bytes) -> bool:
             if start + 4 > len(packet):
                 return False
             accumulator = int.from_bytes(packet[start : start + 4])
+        elif code in {80, 48}:
+            start = operand + (index if code == 80 else 0)
+            if start >= len(packet):
+                return False
+            accumulator = packet[start]
         elif code == 21:
             at += if_true if accumulator == operand else if_false
+        elif code == 69:
+            at += if_true if accumulator & operand else if_false
         else:
             assert code == 6
             return operand != 0

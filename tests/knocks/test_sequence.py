@@ -222,7 +222,7 @@ class Model:
         ]
         if not found:
             return None
-        _, name, action = max(found)
+        _, name, action = max(found, key=lambda one: one[0])  # the first of those that are as long
         self.used[name, one.source] = len(self.heard) - 1
         return name, action
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatekeeper import replay
 from gatekeeper.model import Admit, Floor, Grant, Reason, Revoke, Stamp
-from gatekeeper.processes import messages
+from gatekeeper.processes import link, messages
 from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
 
 V4 = Grant(ip_network("198.51.100.2/32"), "ssh", "laptop", 1_700_000_000.25)
@@ -20,6 +21,7 @@ ONCE = Stamp(bytes(range(32)), 0, once=True)
 EXAMPLES: list[Message] = [
     Do(7, Admit((V4, V6), STAMP), Reason.OPENED, "laptop"),
     Do(7, Admit((V4,), ONCE), Reason.OPENED, "laptop"),
+    Do(7, Admit((V4,), Stamp(bytes(32), 1, 241 * 10**9)), Reason.OPENED, "laptop"),
     Do(8, Admit(()), Reason.OPENED, "laptop", "a note"),
     Do(9, Revoke(V6.source, "laptop", ("ssh", "web"), STAMP), Reason.CLOSED, "laptop"),
     Do(10, Revoke(V4.source), Reason.CLOSED, None),
@@ -62,7 +64,10 @@ def test_a_message_with_the_wrong_parts_is_none(data: bytes) -> None:
     + [
         b'["Do",1,["admit",[["192.0.2.1/32",["ssh"],"a",1]],null],"opened","a",null]',
         b'["Do",1,["admit",[["192.0.2.1/32","ssh","\\ud800",1]],null],"opened","a",null]',
-        b'["Do",1,["admit",[],["00",1%s]],"opened","a",null]' % (b"0" * 30),
+        b'["Do",1,["admit",[],["00",1%s,1]],"opened","a",null]' % (b"0" * 30),
+        b'["Do",1,["admit",[],["00",1]],"opened","a",null]',
+        b'["Do",1,["admit",[],["00",1,-1]],"opened","a",null]',
+        b'["Do",1,["admit",[],["00",1,1%s]],"opened","a",null]' % (b"0" * 12),
         b'["Do",1,["revoke",["192.0.2.1/32","a",[5]],null],"closed","a",null]',
         b'["Do",[1],["admit",[],null],"opened","a",null]',
         b'["Counts",5]',
@@ -105,3 +110,11 @@ def test_many_changes_are_told_in_few_messages_and_in_their_order() -> None:
     assert len(told) < 210
     assert [grant for one in told[:-3] if isinstance(one, Changed) for grant in one.ended] == grants
     assert told[-3:] == [last, Changed(admitted=tuple(some)), Changed(ended=(some[0],))]
+
+
+def test_floors_with_the_most_stamps_that_there_can_be_fit_as_well() -> None:
+    most = tuple(range(10**18, 10**18 + replay.MOST))
+    floors = {bytes([number] * 32): Floor(number, 0, most if number % 2 else ()) for number in range(9)}
+    parts = list(messages.all_floors(1, floors))
+    assert {key: floor for part in parts for key, floor in part.floors.items()} == floors
+    assert max(len(messages.encode(part)) for part in parts) < link._LONGEST

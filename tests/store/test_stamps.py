@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatekeeper import replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Stamp
-from gatekeeper.replay import GRACE, KEPT, ReplayMemory
+from gatekeeper.model import GRACE, Action, Admit, Effect, Floor, Grant, Outcome, Reason, Revoke, Stamp
+from gatekeeper.replay import KEPT, ReplayMemory
 from gatekeeper.store.sqlite import FILE, SqliteStore
 
 NOW = 1_800_000_000.0
@@ -40,8 +41,8 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
     one.close()
 
 
-def effect(sent_at: int, action: Action = OPEN, key: bytes = KEY) -> Effect:
-    stamp = Stamp(key, sent_at)
+def effect(sent_at: int, action: Action = OPEN, key: bytes = KEY, grace: int = GRACE) -> Effect:
+    stamp = Stamp(key, sent_at, grace)
     return Admit((GRANT,), stamp) if action is OPEN else Revoke(SOURCE, "laptop", ("ssh",), stamp)
 
 
@@ -62,12 +63,14 @@ ATTEMPTS = st.lists(
 
 
 @settings(deadline=None, max_examples=60)
-@given(ATTEMPTS, st.sets(st.integers(0, 25)), st.sampled_from([0, -40 * 10**9]))
+@given(ATTEMPTS, st.sets(st.integers(0, 25)), st.sampled_from([0, -40 * 10**9]), st.sampled_from([GRACE, 3 * GRACE]))
 def test_store_and_memory_give_the_same_answers_and_no_stamp_counts_twice(
-    attempts: list[tuple[int, Action, bytes]], restarts: set[int], born: int
+    attempts: list[tuple[int, Action, bytes]], restarts: set[int], born: int, grace: int
 ) -> None:
-    """Also over restarts, which the store comes back from with all that it knew."""
-    with tempfile.TemporaryDirectory() as name:
+    """Also over restarts, which the store comes back from with all that it knew; also with few above a floor."""
+    few = 8
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
+        patch.setattr(replay, "MOST", few)
         folder = Path(name)
         store = SqliteStore(folder)
         store.lower_floors([], now=NOW + born / 1e9)
@@ -80,9 +83,9 @@ def test_store_and_memory_give_the_same_answers_and_no_stamp_counts_twice(
                 store = SqliteStore(folder)
                 memory = ReplayMemory()
                 memory.replace(store.born, store.floors())
-            stamp = Stamp(key, sent_at)
+            stamp = Stamp(key, sent_at, grace)
             expected = memory.refusal(stamp, action, now=NOW)
-            (outcome,) = store.commit([effect(sent_at, action, key)], now=NOW)
+            (outcome,) = store.commit([effect(sent_at, action, key, grace)], now=NOW)
             assert outcome.refused is expected
             if expected is None:
                 memory.spend(stamp, action)
@@ -90,6 +93,7 @@ def test_store_and_memory_give_the_same_answers_and_no_stamp_counts_twice(
                 accepted.add((key, sent_at))
         known = {key: (one.floor.floor, one.floor.closed, one.spent) for key, one in memory._keys.items()}
         assert known == {key: (one.floor, one.closed, set(one.spent)) for key, one in store.floors().items()}
+        assert all(len(spent) <= few for _, _, spent in known.values())
         store.close()
 
 
