@@ -43,7 +43,7 @@ class Converter:
 
     def __init__(self, draft: Draft, notes: Notes, local_time: LocalTime) -> None:
         self._draft, self._notes, self._local_time = draft, notes, local_time
-        self._by_keys: dict[tuple[bytes, bytes], tuple[DraftClient, Stanza]] = {}
+        self._by_keys: dict[tuple[bytes, bytes], tuple[DraftClient, list[IPv4Network]]] = {}
         self._longest: dict[str, dict[int, tuple[str, int]]] = {}
 
     def convert(self, stanzas: list[Stanza]) -> None:
@@ -84,14 +84,18 @@ class Converter:
         user = stanza.get("REQUIRE_USERNAME")
         name = names.of_client(user.value if user else None, f"fwknop-{number}", self._draft.clients)
         self._draft.clients[name] = client
-        self._by_keys[keys] = client, stanza
+        self._by_keys[keys] = client, sources
         return client
 
     def _join(
-        self, known: tuple[DraftClient, Stanza], fields: dict[str, str], sources: list[IPv4Network], stanza: Stanza
+        self,
+        known: tuple[DraftClient, list[IPv4Network]],
+        fields: dict[str, str],
+        sources: list[IPv4Network],
+        stanza: Stanza,
     ) -> DraftClient | None:
         """Add a stanza with the keys of another to it, if they differ by their sources only."""
-        client, first = known
+        client, theirs = known
         if {key: value for key, value in client.fields.items() if key != "from"} != fields:
             self._notes.add(
                 stanza.where,
@@ -99,8 +103,8 @@ class Converter:
                 "give it keys of its own, or write into the other one what both shall have",
             )
             return None
-        theirs = self._sources(first) or []
-        self._set_sources(client, [*theirs, *sources] if theirs and sources else [])
+        theirs[:] = [*theirs, *sources] if theirs and sources else []  # none: anywhere
+        self._set_sources(client, theirs)
         return client
 
     @staticmethod
