@@ -86,6 +86,8 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
         parser = argparse.ArgumentParser(prog=f"gatekeeper {name}")
         module = importlib.import_module(f"gatekeeper.cli.{_COMMANDS[name][0]}")
         getattr(module, _FUNCTIONS.get(name) or name.replace("-", "_"))(parser)
+        if name == "knock":  # steps may stand behind options
+            return parser.parse_intermixed_args(words[1:])
         return parser.parse_args(words[1:])
     parser = argparse.ArgumentParser(
         prog="gatekeeper",
