@@ -101,8 +101,8 @@ def _knock_by_sequence(options: Options) -> None:
     begin = time.monotonic()
 
     def send(is_first: bool) -> None:  # noqa: FBT001
-        sent = sequence.hit(found, steps, delay)
-        if is_first:
+        if is_first:  # once: knockd would add its rule again for each, and delete one of them at a close
+            sent = sequence.hit(found, steps, delay)
             _say(options, f"a sequence of {len(steps)} ports", sent)
 
     if options.wait is None:
