@@ -78,7 +78,7 @@ def _sum_up(draft: Draft, notes: Notes, text: str, output: str | None) -> int:
     from gatekeeper.migrate import convert
 
     clients, services = len(draft.clients), len(draft.services)
-    without = f"; {notes.count} notes above" if notes.count else ""
+    without = f"; {notes.count} note{'s'[: notes.count != 1]} above" if notes.count else ""
     print(
         f"gatekeeper: {clients} client{'s'[: clients != 1]}, {services} service{'s'[: services != 1]}{without}",
         file=sys.stderr,

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from gatekeeper.migrate.names import WELL_KNOWN
 from gatekeeper.settings import Ports, Transport
 
 KNOCKER = "%IP%"
@@ -152,10 +153,11 @@ class _Arguments:
         self._action.transport = names.get(word)
 
     def _ports(self) -> None:
-        for word in self._next().split(","):
+        for given in self._next().split(","):
+            word = str(WELL_KNOWN[given].first) if given in WELL_KNOWN else given
             match = _RANGE.fullmatch(word)
             if match is None:
-                raise ValueError(f"{word!a} is not a port in numbers")
+                raise ValueError(f"{word!a} is no number of a port")
             first, last = int(match[1]), int(match[2] or match[1])
             if not 1 <= first <= last <= 65535:
                 raise ValueError(f"{word!a} is not a port")

@@ -120,8 +120,10 @@ class Converter:
         setting, hmac_setting = stanza.get("KEY", "KEY_BASE64"), stanza.get("HMAC_KEY", "HMAC_KEY_BASE64")
         gpg = stanza.get("GPG_DECRYPT_PW") or stanza.is_on("GPG_ALLOW_NO_PW") or stanza.get("GPG_DECRYPT_ID")
         if gpg is not None:
-            hint = "make the client a sealed key: gatekeeper invite, gatekeeper join"
-            self._notes.add(gpg.where, f"{gpg.name}: knocks that are encrypted with GnuPG are refused", hint)
+            hint: str | None = "make the client a sealed key: gatekeeper invite, gatekeeper join"
+            for one in (one for one in stanza.settings if one.name.startswith("GPG_")):
+                self._notes.add(one.where, f"{one.name}: knocks that are encrypted with GnuPG are refused", hint)
+                hint = None  # once is enough
         if setting is None:
             if gpg is None:
                 self._notes.add(stanza.where, "this stanza has no KEY: fwknopd refuses such a file", None)
