@@ -32,6 +32,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.pressure",
         "fwknop.kinds",
         "fwknop.text",
+        "migrate.note",
         "rules.moment",
         "sealed.primitives",
         "store.owner",
@@ -46,6 +47,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "client.addresses",
         "client.bridge",
         "client.folders",
+        "client.fwknoprc",
         "client.plain",
         "doctor.report",
         "firewall.looks",
@@ -55,6 +57,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.tools",
         "fwknop.cipher",
         "fwknop.message",
+        "migrate.lines",
         "processes.confine",
         "sealed.keys",
         "sealed.noise",
@@ -84,6 +87,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.xtables",
         "fwknop.access",
         "fwknop.envelope",
+        "migrate.access",
+        "migrate.names",
         "rules.document",
         "sealed.wire",
     ),
@@ -106,6 +111,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "knocks.fwknop",
         "knocks.plain",
         "knocks.sealed",
+        "migrate.command",
+        "migrate.draft",
+        "migrate.knockd",
         "processes.messages",
         "rules.values",
         "sealed.layer",
@@ -122,6 +130,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "confirm.plan",
         "firewall.kernel",
         "firewall.ruleset",
+        "migrate.doors",
+        "migrate.fwknop",
+        "migrate.fwknopd",
         "processes.link",
         "processes.shared",
         "rules.fwknop",
@@ -135,6 +146,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "refusals",
         "serverkeys",
         "worker",
+        "client.sequence",
+        "client.spa",
         "client.ways",
         "confirm.asking",
         "firewall.apply",
@@ -145,7 +158,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     7: (
         "commits",
-        "cli.knocking",
+        "cli.formats",
         "confirm.ending",
         "confirm.guard",
         "confirm.probation",
@@ -160,6 +173,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "lockout",
         "rules",
         "cli.confirm",
+        "cli.knocking",
         "firewall.backends",
     ),
     9: (
@@ -168,10 +182,12 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "load",
         "cli.client",
         "doctor.scene",
+        "migrate.convert",
         "processes.plan",
     ),
     10: (
         "installing",
+        "cli.migrating",
         "doctor.clock",
         "doctor.files",
         "doctor.kernel",
@@ -268,6 +284,16 @@ PURE = {
     "firewall.expected",
     "firewall.looks",
     "mending",
+    "migrate.access",
+    "migrate.command",
+    "migrate.doors",
+    "migrate.draft",
+    "migrate.fwknop",
+    "migrate.fwknopd",
+    "migrate.knockd",
+    "migrate.lines",
+    "migrate.names",
+    "migrate.note",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""
@@ -283,7 +309,7 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm", "fwknop"}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm", "fwknop", "migrate"}
 """The demo shows the house from outside; the others are empty faces."""
 
 
