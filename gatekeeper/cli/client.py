@@ -96,7 +96,8 @@ def knock(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**knocking.DEFAULTS, command=knocking.knock)
     parser.description = (
         "Sends a sealed knock to every address, IPv4 and IPv6, of the server of a profile. Keys are read from files, "
-        "never from the command line. Exit 0 when it was sent (and, with --wait, when the port has answered)."
+        "never from the command line. Exit 0 when it was sent (and, with --wait, when the port has answered). With "
+        "--format it knocks at fwknopd or knockd: `gatekeeper knock HOST --format sequence 7000/udp 8000 9000`."
     )
     parser.add_argument("target", metavar="PROFILE|HOST", help="a profile that `gatekeeper join` made, or its host")
     parser.add_argument(

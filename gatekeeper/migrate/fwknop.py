@@ -138,10 +138,11 @@ class Converter:
                 setting.where, f"{setting.name}: its first {_LONGEST_LEGACY_KEY} bytes count in legacy mode"
             )
             key = key[:_LONGEST_LEGACY_KEY]
-        for one, value, longest in ((setting, key, _LONGEST_KEY), (hmac_setting, hmac_key, _LONGEST_HMAC_KEY)):
-            if one is not None and len(value) > longest:
-                words = f"{one.name}: it has {len(value)} bytes, and fwknop's clients can use {longest}"
-                self._notes.add(one.where, words, "give the client another key")
+        for name, value, longest in (("KEY", key, _LONGEST_KEY), ("HMAC_KEY", hmac_key, _LONGEST_HMAC_KEY)):
+            if len(value) > longest:
+                where = (stanza.get(name, f"{name}_BASE64") or setting).where
+                words = f"{name}: it has {len(value)} bytes, and fwknop's clients can use {longest}"
+                self._notes.add(where, words, "give the client another key")
                 return None
         if key == hmac_key:
             self._notes.add(setting.where, f"{setting.name} is the HMAC key too: fwknopd refuses such a file")
