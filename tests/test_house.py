@@ -114,6 +114,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "migrate.command",
         "migrate.draft",
         "migrate.knockd",
+        "migrate.stanzakeys",
         "processes.messages",
         "rules.values",
         "sealed.layer",
@@ -294,6 +295,7 @@ PURE = {
     "migrate.lines",
     "migrate.names",
     "migrate.note",
+    "migrate.stanzakeys",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""

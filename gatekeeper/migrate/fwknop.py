@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +9,7 @@ from ipaddress import IPv4Network, ip_network
 
 from gatekeeper import duration
 from gatekeeper.migrate import draft as drafts
-from gatekeeper.migrate import lines, names
+from gatekeeper.migrate import names, stanzakeys
 from gatekeeper.migrate.access import Setting, Stanza
 from gatekeeper.migrate.draft import Draft, DraftClient
 from gatekeeper.migrate.note import Notes
@@ -20,16 +18,12 @@ from gatekeeper.settings import Ports, Transport
 LocalTime = Callable[[int, int, int], float]
 """Tells when a day (year, month, day) begins on this machine: Unix seconds. May raise ``OverflowError``."""
 
-_HMACS = ("md5", "sha1", "sha256", "sha384", "sha512", "sha3_256", "sha3_512")
-_MODES = ("cbc", "cfb", "ofb", "ctr", "ecb", "legacy")
-_LONGEST_KEY, _LONGEST_LEGACY_KEY, _LONGEST_HMAC_KEY = 32, 16, 136
 _TTL, _MAX_TTL = 30, 300
 _LONGEST_TTL = 2 << 22
 _LATEST = datetime(9998, 12, 31, tzinfo=UTC).timestamp()
 _PORT = re.compile(r"(tcp|udp)/(\d{1,5})", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{1,4})", re.ASCII)
-_CHANGE_ME = "__CHANGEME__"
 _NAME_PORTS = "name what it may open: --service ssh=tcp/22, for as many as need be"
 _COMMANDS = "no command is run here: let ssh do it (a key with a forced command), once its port is open"
 _NAT = (
@@ -59,7 +53,7 @@ class Converter:
         self._set_longest()
 
     def _client(self, stanza: Stanza, number: int) -> DraftClient | None:
-        keys = self._keys(stanza)
+        keys = stanzakeys.read(stanza, self._notes)
         if keys is None or not self._opens_ports(stanza):
             return None
         key, hmac_key = keys
@@ -68,7 +62,7 @@ class Converter:
         if sources is None or expire is None or services is None:
             return None
         fields = {
-            "fwknop": drafts.mapping(self._fwknop(stanza, key, hmac_key)),
+            "fwknop": drafts.mapping(stanzakeys.fields(stanza, key, hmac_key, self._notes)),
             "services": drafts.sequence(services),
             "ttl": duration.show(self._ttl(stanza, services)),
             "for_others": "true",
@@ -112,101 +106,6 @@ class Converter:
         client.fields.pop("from", None)
         if sources:
             client.fields["from"] = drafts.sequence(dict.fromkeys(map(str, sources)))
-
-    # -- keys
-
-    def _keys(self, stanza: Stanza) -> tuple[bytes, bytes] | None:
-        """Return key and HMAC key (empty if there is none), or ``None`` where no client can be made of them."""
-        setting, hmac_setting = stanza.get("KEY", "KEY_BASE64"), stanza.get("HMAC_KEY", "HMAC_KEY_BASE64")
-        gpg = stanza.get("GPG_DECRYPT_PW") or stanza.is_on("GPG_ALLOW_NO_PW") or stanza.get("GPG_DECRYPT_ID")
-        if gpg is not None:
-            hint: str | None = "make the client a sealed key: gatekeeper invite, gatekeeper join"
-            for one in (one for one in stanza.settings if one.name.startswith("GPG_")):
-                self._notes.add(one.where, f"{one.name}: knocks that are encrypted with GnuPG are refused", hint)
-                hint = None  # once is enough
-        if setting is None:
-            if gpg is None:
-                self._notes.add(stanza.where, "this stanza has no KEY: fwknopd refuses such a file", None)
-            return None
-        key = self._key(setting)
-        hmac_key = b"" if hmac_setting is None else self._key(hmac_setting)
-        if key is None or hmac_key is None:
-            return None
-        is_legacy = self._mode(stanza) == "legacy"
-        if is_legacy and len(key) > _LONGEST_LEGACY_KEY:
-            self._notes.add(
-                setting.where, f"{setting.name}: its first {_LONGEST_LEGACY_KEY} bytes count in legacy mode"
-            )
-            key = key[:_LONGEST_LEGACY_KEY]
-        for name, value, longest in (("KEY", key, _LONGEST_KEY), ("HMAC_KEY", hmac_key, _LONGEST_HMAC_KEY)):
-            if len(value) > longest:
-                where = (stanza.get(name, f"{name}_BASE64") or setting).where
-                words = f"{name}: it has {len(value)} bytes, and fwknop's clients can use {longest}"
-                self._notes.add(where, words, "give the client another key")
-                return None
-        if key == hmac_key:
-            self._notes.add(setting.where, f"{setting.name} is the HMAC key too: fwknopd refuses such a file")
-            return None
-        return key, hmac_key
-
-    def _key(self, setting: Setting) -> bytes | None:
-        hint = "make keys with `fwknop --key-gen`, and give them to the client too"
-        if setting.value.upper() == _CHANGE_ME:
-            self._notes.add(setting.where, f"{setting.name} has not been set: fwknopd refuses such a file", hint)
-            return None
-        if not setting.name.endswith("_BASE64"):
-            return lines.as_bytes(setting.value)
-        text = setting.value.partition("=")[0]
-        try:
-            key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except (binascii.Error, ValueError):
-            self._notes.add(setting.where, f"{setting.name} is not base64", hint)
-            return None
-        if not key:
-            self._notes.add(setting.where, f"{setting.name} is empty", hint)
-            return None
-        return key
-
-    def _mode(self, stanza: Stanza) -> str | None:
-        setting = stanza.get("ENCRYPTION_MODE")
-        mode = "cbc" if setting is None else setting.value.lower()
-        return mode if mode in _MODES else None
-
-    def _fwknop(self, stanza: Stanza, key: bytes, hmac_key: bytes) -> dict[str, str]:
-        fields = _shown("key", key, stanza)
-        kind = stanza.get("HMAC_DIGEST_TYPE")
-        if hmac_key:
-            fields |= _shown("hmac_key", hmac_key, stanza)
-            name = "sha256" if kind is None else kind.value.lower()
-            if kind is not None and name not in _HMACS:
-                self._notes.add(kind.where, f"{kind.name}: {kind.value!a} is none that fwknopd knows; sha256 is taken")
-                name = "sha256"
-            fields["hmac"] = name
-        else:
-            self._notes.add(
-                stanza.where,
-                "it has no HMAC_KEY: whoever guesses a passphrase, or alters a packet, is not found out",
-                "give it one, and its client as well, as soon as you can: hmac: none is for the time until then",
-            )
-            fields["hmac"] = "none"
-        mode = self._mode(stanza)
-        if mode is None:
-            setting = stanza.get("ENCRYPTION_MODE")
-            assert setting is not None  # noqa: S101  (for the type checker: only a setting can be wrong)
-            self._notes.add(
-                setting.where, f"{setting.name}: {setting.value!a} is none that a KEY can have; cbc is taken"
-            )
-        elif mode != "cbc":
-            fields["mode"] = mode
-        if stanza.is_on("REQUIRE_SOURCE_ADDRESS", "REQUIRE_SOURCE"):
-            fields["require_source"] = "true"
-        user = stanza.get("REQUIRE_USERNAME")
-        if user is not None:
-            if user.value.isprintable() and len(user.value) <= 64:
-                fields["user"] = user.value
-            else:
-                self._notes.add(user.where, f"{user.name}: no message can bear the name {user.value!a}; it is left out")
-        return fields
 
     # -- what may be opened
 
@@ -359,12 +258,3 @@ class Converter:
             setting = stanza.get(name)
             if setting is not None and (name == "FORCE_SNAT" or setting.is_yes):
                 self._notes.add(setting.where, f"{name}: nothing is translated here; fwknopd wants FORCE_NAT with it")
-
-
-def _shown(name: str, key: bytes, stanza: Stanza) -> dict[str, str]:
-    """Write a key as the stanza has it: as it is, or in base64; in base64 too if it is no plain text."""
-    setting = stanza.get(name.upper(), f"{name.upper()}_BASE64")
-    is_text = key.isascii() and key.decode("ascii").isprintable() and key.strip() == key
-    if is_text and setting is not None and not setting.name.endswith("_BASE64"):
-        return {name: key.decode("ascii")}
-    return {f"{name}_base64": base64.b64encode(key).decode("ascii")}
