@@ -138,6 +138,14 @@ def test_our_knock_waits_for_the_port_that_fwknopd_opens(site: Site) -> None:
         knock(site, SERVER[4], "--format", "fwknop", "--access", f"tcp/{SSH}", "--wait", f"tcp/{SSH}")
 
 
+def test_connect_knocks_at_fwknopd_for_ssh(site: Site) -> None:
+    rc(site, f"ACCESS tcp/{SSH}\n{KEYS}")
+    argv = gatekeeper_argv("connect", "--format", "fwknop", SERVER[4], str(SSH))
+    with fwknopd(site):
+        done = site.inside(site.client, "env", f"HOME={site.directory}", *argv, text="hello")
+        assert (done.returncode, done.stdout) == (0, "hello"), done.stderr
+
+
 PASSPHRASES = "KEY correct_horse\nHMAC_KEY battery_staple\n"
 KINDS = {
     "passphrases": (PASSPHRASES, ""),
