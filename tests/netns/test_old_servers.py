@@ -143,7 +143,7 @@ def test_connect_knocks_at_fwknopd_for_ssh(site: Site) -> None:
     argv = gatekeeper_argv("connect", "--format", "fwknop", SERVER[4], str(SSH))
     with fwknopd(site):
         done = site.inside(site.client, "env", f"HOME={site.directory}", *argv, text="hello")
-        assert (done.returncode, done.stdout) == (0, "hello"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "welcome\nhello"), done.stderr
 
 
 PASSPHRASES = "KEY correct_horse\nHMAC_KEY battery_staple\n"
