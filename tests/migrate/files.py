@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from gatekeeper import rules
 from gatekeeper.migrate import doors, fwknop, fwknopd, knockd
@@ -13,6 +14,8 @@ from gatekeeper.migrate.draft import Draft
 from gatekeeper.migrate.note import Notes
 from gatekeeper.settings import Client, Ports, Rules, Transport
 
+READS_SEQUENCES = find_spec("gatekeeper.rules.sequences") is not None
+"""Until the reader of port sequences is here, nothing can be said of what it takes."""
 SSH = {"ssh": Ports(Transport.TCP, 22)}
 DAY = 86_400.0
 KEYS = "KEY_BASE64 c2l4dGVlbiBieXRlcyBvZg==\nHMAC_KEY_BASE64 c29tZXRoaW5nIGVsc2UgdG8gc2lnbg==\n"
@@ -29,6 +32,11 @@ class Result:
     def rules(self) -> Rules:
         """What our own reader makes of the text."""
         return rules.parse(self.text.encode(), file="x", read_key=lambda name: self._files[name].encode())[0]
+
+    def must_load(self) -> None:
+        """Have our own reader take it, if there is a client."""
+        if self.draft.clients and READS_SEQUENCES:
+            assert set(self.rules.clients) == set(self.draft.clients)
 
     @property
     def client(self) -> Client:

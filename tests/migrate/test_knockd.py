@@ -26,12 +26,16 @@ PAIR = door("openSSH", "7000,8000:udp,9000", OPEN, "seq_timeout = 10", "tcpflags
 
 def fields(text: str) -> dict[str, str]:
     """Return the fields of the only client, as the file has them."""
-    (client,) = from_knockd(text).draft.clients.values()
+    found = from_knockd(text)
+    if "one_time" not in text:
+        found.must_load()
+    (client,) = found.draft.clients.values()
     return client.fields
 
 
 def test_a_door_that_opens_and_one_that_closes_are_one_client() -> None:
     found = from_knockd(PAIR)
+    found.must_load()
     assert found.notes == []
     assert list(found.draft.clients) == ["ssh"]
     assert found.draft.clients["ssh"].fields == {
@@ -59,7 +63,9 @@ def test_what_a_door_does_not_say_is_as_knockd_has_it() -> None:
 
 def test_one_time_sequences_stay_in_their_file() -> None:
     text = f"[once]\none_time_sequences = once.txt\nstart_command = {OPEN}\n"
-    assert fields(text)["sequence_file"] == "'/etc/once.txt'"
+    found = from_knockd(text, files={"/etc/once.txt": "#7000,8000,9000\n 7001,8001:udp,9001\n 7002,8002,9002\n"})
+    assert found.draft.clients["once"].fields["sequence_file"] == "'/etc/once.txt'"
+    found.must_load()
 
 
 def test_ipv6_has_what_its_command_does() -> None:
@@ -129,6 +135,7 @@ def test_a_door_that_has_no_equal_is_left_out_and_says_why(text: str, expected: 
 )  # fmt: skip
 def test_what_has_no_equal_is_named_with_its_line_and_the_rest_is_taken_over(text: str, expected: str) -> None:
     found = from_knockd(text)
+    found.must_load()
     assert any(f"/etc/knockd.conf:{expected}" in note for note in found.notes), found.notes
     assert "[ssh]" in next(iter(found.draft.clients.values())).fields["services"]
 
