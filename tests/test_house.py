@@ -160,6 +160,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     7: (
         "commits",
         "cli.formats",
+        "cli.fwknop",
         "confirm.ending",
         "confirm.guard",
         "confirm.probation",

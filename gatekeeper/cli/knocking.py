@@ -206,9 +206,9 @@ def _refuse_nonsense(options: Options) -> None:
 def _target(options: Options, at: int | None) -> tuple[Profile, Way, Maker]:
     """Find out whom to knock at, how, and with which key. ``at``: the protected port that a SYN would go to."""
     if options.format is not None:
-        from gatekeeper.cli import formats
+        from gatekeeper.cli import fwknop
 
-        target, its_maker = formats.fwknop(options)
+        target, its_maker = fwknop.target(options)
         return target, Udp(target.port), its_maker
     from gatekeeper.client import plain, profile
 
