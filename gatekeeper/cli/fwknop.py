@@ -8,7 +8,7 @@ from gatekeeper.client import fwknoprc, spa
 from gatekeeper.client.fwknoprc import Settings
 from gatekeeper.client.profile import DEFAULT_PORT, Profile
 from gatekeeper.errors import ClientError, UsageError
-from gatekeeper.fwknop.message import DIGESTS
+from gatekeeper.fwknop.kinds import DIGESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from gatekeeper.client.fwknoprc import Settings
 from gatekeeper.client.knocker import Knock, Maker
 from gatekeeper.errors import ClientError
 from gatekeeper.fwknop import envelope
-from gatekeeper.fwknop.cipher import MODES
-from gatekeeper.fwknop.message import DIGESTS, Kind, Message
+from gatekeeper.fwknop.kinds import DIGESTS, MODES
+from gatekeeper.fwknop.message import Kind, Message
 from gatekeeper.settings import FwknopKeys
 
 ANYBODY = "0.0.0.0"  # noqa: S104  (what stands for the address that a knock comes from)
