@@ -10,6 +10,7 @@
     +-- ClientError            a knock could not be sent, or was not followed by an open port
     |   +-- UnreachableError   no address took the knock; that may pass
     +-- KeyFileError           a private key cannot be read, written or used
+    +-- ConversionError        a configuration of fwknopd or knockd cannot be read, or nothing of it has an equal
     +-- UsageError             what the command line asks for makes no sense here
 
 Only ``cli.py`` prints them. Anything else that reaches the top is a bug (exit status 3).
@@ -53,6 +54,10 @@ class UnreachableError(ClientError):
 
 class KeyFileError(GatekeeperError):
     """A private key cannot be read, written or used."""
+
+
+class ConversionError(GatekeeperError):
+    """A configuration of another daemon cannot be read, or nothing in it has an equal here."""
 
 
 class UsageError(GatekeeperError):

@@ -600,9 +600,9 @@ def test_the_short_way_gives_the_same_options_as_argparse(words: list[str]) -> N
 
 @pytest.mark.parametrize(
     "words",
-    [["knock"], ["knock", "a", "b"], ["connect"], ["connect", "a"], ["connect", "a", "ssh"], ["connect", "a", "0"],
-     ["connect", "a", "65536"], ["connect", "a", "22", "x"], ["connect", "a", ""], ["connect", "a", "²"],
-     ["connect", "a", "9" * 5000]],
+    [["knock"], ["knock", "a", "--format", "x"], ["connect"], ["connect", "a"], ["connect", "a", "ssh"],
+     ["connect", "a", "0"], ["connect", "a", "65536"], ["connect", "a", "22", "x"], ["connect", "a", ""],
+     ["connect", "a", "²"], ["connect", "a", "9" * 5000]],
     ids=lambda words: " ".join(words)[:20],
 )  # fmt: skip
 def test_what_the_short_way_does_not_know_is_wrong_usage_by_argparse(

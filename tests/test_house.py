@@ -35,6 +35,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rules.moment",
         "sealed.primitives",
         "store.owner",
+        "migrate.note",
     ),
     2: (
         "access",
@@ -59,6 +60,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "sealed.keys",
         "sealed.noise",
         "store.lock",
+        "client.fwknoprc",
+        "migrate.lines",
     ),
     3: (
         "guarded",
@@ -86,6 +89,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.xtables",
         "rules.document",
         "sealed.wire",
+        "migrate.access",
+        "migrate.names",
     ),
     4: (
         "allowlist",
@@ -111,6 +116,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.messages",
         "rules.values",
         "sealed.layer",
+        "migrate.command",
+        "migrate.draft",
+        "migrate.knockd",
+        "migrate.stanzakeys",
     ),
     5: (
         "cuts",
@@ -131,6 +140,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rules.services",
         "store.journal",
         "store.stamps",
+        "migrate.doors",
+        "migrate.fwknop",
+        "migrate.fwknopd",
     ),
     6: (
         "answers",
@@ -144,10 +156,11 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.child",
         "rules.clients",
         "store.schema",
+        "client.sequence",
+        "client.spa",
     ),
     7: (
         "commits",
-        "cli.knocking",
         "confirm.ending",
         "confirm.guard",
         "confirm.probation",
@@ -155,6 +168,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.fallback",
         "rules.schema",
         "store.sqlite",
+        "cli.formats",
+        "cli.fwknop",
     ),
     8: (
         "flushing",
@@ -163,6 +178,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.adopt",
         "firewall.guardian",
         "firewall.rulewise",
+        "cli.knocking",
     ),
     9: (
         "dryrun",
@@ -170,6 +186,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "cli.client",
         "doctor.scene",
         "firewall.backends",
+        "migrate.convert",
     ),
     10: (
         "admin",
@@ -184,6 +201,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.services",
         "doctor.versions",
         "processes.plan",
+        "cli.migrating",
     ),
     11: (
         "installing",
@@ -278,6 +296,17 @@ PURE = {
     "firewall.expected",
     "firewall.looks",
     "mending",
+    "migrate.access",
+    "migrate.command",
+    "migrate.doors",
+    "migrate.draft",
+    "migrate.fwknop",
+    "migrate.fwknopd",
+    "migrate.knockd",
+    "migrate.lines",
+    "migrate.names",
+    "migrate.note",
+    "migrate.stanzakeys",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""
@@ -293,7 +322,7 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm", "fwknop"}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm", "fwknop", "migrate"}
 """The demo shows the house from outside; the others are empty faces."""
 
 

@@ -41,10 +41,13 @@ _COMMANDS = {
     "join": ("client", "take an invite: make a key and a profile, and print the line for rules.yaml"),
     "knock": ("client", "send a knock"),
     "connect": ("client", "knock, connect, and join the connection to standard input and output (for ssh)"),
+    "import": ("migrating", "make rules.yaml of the configuration of fwknopd or knockd"),
     "keygen": ("client", "make a private key, and print its public half"),
     "pubkey": ("client", "print the public half of a private key"),
     "demo": ("server", "watch the real thing at work, in network namespaces of its own"),
 }
+_FUNCTIONS = {"import": "import_"}
+"""What sets a command up whose name Python keeps for itself."""
 _SHORT = ("knock", "connect")
 """What ssh waits for: as docs/client.md has it for ssh_config, it goes without argparse, which takes 10 ms."""
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
@@ -82,7 +85,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
         name = words[0]
         parser = argparse.ArgumentParser(prog=f"gatekeeper {name}")
         module = importlib.import_module(f"gatekeeper.cli.{_COMMANDS[name][0]}")
-        getattr(module, name.replace("-", "_"))(parser)
+        getattr(module, _FUNCTIONS.get(name) or name.replace("-", "_"))(parser)
+        if name == "knock":  # steps may stand behind options
+            return parser.parse_intermixed_args(words[1:])
         return parser.parse_args(words[1:])
     parser = argparse.ArgumentParser(
         prog="gatekeeper",

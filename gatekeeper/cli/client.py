@@ -96,10 +96,25 @@ def knock(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**knocking.DEFAULTS, command=knocking.knock)
     parser.description = (
         "Sends a sealed knock to every address, IPv4 and IPv6, of the server of a profile. Keys are read from files, "
-        "never from the command line. Exit 0 when it was sent (and, with --wait, when the port has answered)."
+        "never from the command line. Exit 0 when it was sent (and, with --wait, when the port has answered). With "
+        "--format it knocks at fwknopd or knockd: `gatekeeper knock HOST --format sequence 7000/udp 8000 9000`."
     )
     parser.add_argument("target", metavar="PROFILE|HOST", help="a profile that `gatekeeper join` made, or its host")
+    parser.add_argument(
+        "steps",
+        metavar="STEP",
+        nargs="*",
+        default=(),
+        help="with --format sequence, the ports to knock at: 7000/udp 8000 9000",
+    )
     _add_knock(parser)
+    _add_formats(parser, ("fwknop", "sequence"))
+    parser.add_argument(
+        "--delay",
+        type=_milliseconds,
+        metavar="MS",
+        help="with --format sequence, the pause between packets, in milliseconds (default: none)",
+    )
     parser.add_argument("--close", action="store_true", help="close instead of open")
     parser.add_argument("--acknowledge", action="store_true", help="wait for the server's answer, if it gives any")
     parser.add_argument("--wait", type=_tcp_port, metavar="tcp/N", help="connect to that port until it answers")
@@ -107,7 +122,8 @@ def knock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key-file",
         metavar="FILE",
-        help="send a plain key instead: its first line opens, the second closes (-: standard input, or a prompt)",
+        help="send a plain key instead: its first line opens, the second closes (-: standard input, or a prompt); with "
+        "--format fwknop, the keys as `fwknop --key-gen` prints them; with --format sequence, the steps",
     )
 
 
@@ -124,6 +140,23 @@ def connect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", metavar="NAME", help="the profile to knock with (default: that of HOST)")
     parser.add_argument("--fdpass", action="store_true", help="hand the connection over (ProxyUseFdpass yes)")
     _add_knock(parser)
+    _add_formats(parser, ("fwknop",))
+
+
+def _add_formats(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:
+    parser.add_argument(
+        "--format", choices=formats, help="knock at a server that is not gatekeeper's yet: at fwknopd, or at knockd"
+    )
+    parser.add_argument(
+        "--access", metavar="tcp/N,...", help="with --format fwknop, what to open (default: ACCESS of the stanza)"
+    )
+    parser.add_argument("--rc", metavar="FILE", help="with --format fwknop, the file of stanzas (default: ~/.fwknoprc)")
+    parser.add_argument(
+        "-n",
+        dest="stanza",
+        metavar="NAME",
+        help="with --format fwknop, the stanza (default: that called like the host)",
+    )
 
 
 def _add_knock(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +216,12 @@ def _tcp_port(text: str) -> int:
     if transport not in ("", "tcp"):
         raise argparse.ArgumentTypeError(f"{text!a} cannot be waited for: write tcp/22")
     return port(number)
+
+
+def _milliseconds(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text!a} is not a pause in milliseconds (0 to 10000)")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

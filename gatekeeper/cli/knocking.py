@@ -24,7 +24,7 @@ else:
             vars(self).update(values)
 
 
-DEFAULTS = {
+DEFAULTS: dict[str, object] = {
     "service": None,
     "ttl": None,
     "source": knocker.AUTO,
@@ -40,7 +40,15 @@ DEFAULTS = {
     "key_file": None,
     "profile": None,
     "fdpass": False,
+    "format": None,
+    "access": None,
+    "rc": None,
+    "stanza": None,
+    "steps": (),
+    "delay": None,
 }
+_OF_FORMATS = ("access", "rc", "stanza", "steps", "delay")
+"""What only the formats of other daemons have."""
 _BY_UDP = "leave it out, or knock with --via udp"
 _ANSWER_AFTER = (0.3, 0.7, 1.5)
 """Seconds to wait for an answer to each knock, where the server gives answers."""
@@ -66,6 +74,9 @@ def knock(options: Options) -> None:
     from gatekeeper.client import addresses
 
     _refuse_nonsense(options)
+    if options.format == "sequence":
+        _knock_by_sequence(options)
+        return
     target, way, maker = _target(options, options.wait if options.port is None else options.port)
     found = addresses.resolve(target.host)
     begin = time.monotonic()
@@ -80,6 +91,27 @@ def knock(options: Options) -> None:
     _warn(maker)
 
 
+def _knock_by_sequence(options: Options) -> None:
+    from gatekeeper.cli import formats
+    from gatekeeper.client import addresses, reach, sequence
+
+    read = None if options.key_file is None else _read_plain_key(options.key_file, "knock")
+    steps, delay = formats.steps(options, read), formats.delay(options)
+    found = addresses.resolve(options.target)
+    begin = time.monotonic()
+
+    def send(is_first: bool) -> None:  # noqa: FBT001
+        if is_first:  # once: knockd would add its rule again for each, and delete one of them at a close
+            sent = sequence.hit(found, steps, delay)
+            _say(options, f"a sequence of {len(steps)} ports", sent)
+
+    if options.wait is None:
+        send(is_first=True)
+        return
+    reach.connect(found, options.wait, send, limit=options.timeout, is_patient=True).close()
+    _say_answered(options, begin)
+
+
 def _wait(options: Options, way: Way, found: list[Target], maker: Maker, begin: float) -> None:
     from gatekeeper.client import reach
 
@@ -89,6 +121,10 @@ def _wait(options: Options, way: Way, found: list[Target], maker: Maker, begin: 
             _say(options, way, sent)
 
     reach.connect(found, options.wait, send, limit=options.timeout, is_patient=True).close()
+    _say_answered(options, begin)
+
+
+def _say_answered(options: Options, begin: float) -> None:
     if not options.quiet:
         print(f"tcp/{options.wait} answered after {(time.monotonic() - begin) * 1000:.1f} ms")
 
@@ -154,7 +190,11 @@ def _refuse_nonsense(options: Options) -> None:
     for is_nonsense, words in pairs:
         if is_nonsense:
             raise UsageError(words)
-    if options.key_file is not None:
+    if options.format is not None or any(getattr(options, name) != DEFAULTS[name] for name in _OF_FORMATS):
+        from gatekeeper.cli import formats
+
+        formats.refuse_nonsense(options, DEFAULTS)
+    elif options.key_file is not None:
         for name in ("ttl", "identity", "server_key", "acknowledge", "source"):
             if getattr(options, name) != DEFAULTS[name]:
                 raise UsageError(f"--{name.replace('_', '-')} is not for plain keys (--key-file)")
@@ -165,6 +205,11 @@ def _refuse_nonsense(options: Options) -> None:
 
 def _target(options: Options, at: int | None) -> tuple[Profile, Way, Maker]:
     """Find out whom to knock at, how, and with which key. ``at``: the protected port that a SYN would go to."""
+    if options.format is not None:
+        from gatekeeper.cli import fwknop
+
+        target, its_maker = fwknop.target(options)
+        return target, Udp(target.port), its_maker
     from gatekeeper.client import plain, profile
 
     if options.key_file is not None:
@@ -237,7 +282,7 @@ def _ttl(text: str | None) -> int:
     return wire.FOREVER if seconds is None else seconds
 
 
-def _say(options: Options, way: Way, sent: Sent) -> None:
+def _say(options: Options, way: Way | str, sent: Sent) -> None:
     if not options.quiet:
         print(f"knocked at {', '.join(sent.addresses)} ({way})")
     for address, reason in sent.failures:
@@ -245,7 +290,7 @@ def _say(options: Options, way: Way, sent: Sent) -> None:
 
 
 def _warn(maker: Maker) -> None:
-    for warning in maker.warnings if isinstance(maker, SealedMaker) else ():
+    for warning in maker.warnings:
         _complain(warning)
 
 
