@@ -15,12 +15,13 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "duration",
         "echo",
         "errors",
+        "escaping",
         "garbage",
         "holds",
-        "logs",
         "networks",
         "notify",
         "progress",
+        "reasons",
         "schedule",
         "units",
         "cli.options",
@@ -28,6 +29,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "confirm.commands",
         "doctor.finding",
         "doctor.modules",
+        "explain.frames",
         "firewall.names",
         "firewall.pressure",
         "rules.moment",
@@ -36,6 +38,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     2: (
         "access",
+        "logs",
         "problems",
         "sessions",
         "settings",
@@ -46,6 +49,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "client.folders",
         "client.plain",
         "doctor.report",
+        "explain.capture",
         "firewall.looks",
         "firewall.members",
         "firewall.netlink",
@@ -114,6 +118,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rejection",
         "client.knocker",
         "confirm.plan",
+        "explain.flows",
         "firewall.kernel",
         "firewall.steps",
         "processes.link",
@@ -165,6 +170,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     10: (
         "admin",
         "load",
+        "cli.explain",
         "doctor.clock",
         "doctor.files",
         "doctor.kernel",
@@ -260,6 +266,12 @@ PURE = {
     "firewall.expected",
     "firewall.looks",
     "mending",
+    "escaping",
+    "reasons",
+    "explain.frames",
+    "explain.flows",
+    "explain.judge",
+    "explain.lines",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""
@@ -337,7 +349,7 @@ def test_pure_rooms_import_only_pure_rooms() -> None:
 
 def test_heavy_libraries_are_imported_in_one_room_each() -> None:
     homes = {
-        "scapy": {"packet", "sealed.layer"},
+        "scapy": {"packet", "sealed.layer", "explain.capture"},
         "netfilterqueue": {"worker", "inlet"},
         "yaml": {
             "rules.document",
