@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from gatekeeper import rules, serverkeys
 from gatekeeper.errors import CaptureError, KeyFileError
-from gatekeeper.explain.capture import Capture
+from gatekeeper.explain.capture import Capture, opened
 from gatekeeper.explain.judge import Judge, Judged
 from gatekeeper.knocks import enabled
 from gatekeeper.packet import warm_up
@@ -39,11 +39,11 @@ def explaining(capture: str, rules_file: Path, state_dir: Path, *, at: float | N
     """
     the_rules, _ = rules.load(rules_file)
     keys, doubts = _keys(the_rules, state_dir)
-    with contextlib.closing(Capture(capture)) as opened:
+    with opened(capture) as its:
         formats = enabled(the_rules, keys, now=time.time() if at is None else at)
         judge = Judge(the_rules, formats, at=at, has_key=not doubts)
         warm_up()
-        yield Explanation(_answers(opened, judge), doubts, opened.progress)
+        yield Explanation(_answers(its, judge), doubts, its.progress)
 
 
 def _keys(the_rules: Rules, state_dir: Path) -> tuple[tuple[ServerKey, ...], list[Doubt]]:

@@ -6,6 +6,7 @@ takes a file that was cut off, or makes no sense, for one that has ended, this s
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import os
@@ -66,35 +67,38 @@ class _Stream:
         return data
 
 
-class Capture:
-    """An open capture. Go through it once, and close it."""
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Capture]:
+    """Open a capture; ``-`` is standard input.
 
-    def __init__(self, path: str) -> None:
-        """Open it; ``-`` is standard input.
-
-        Raises:
-            CaptureError: it cannot be read, or is no capture.
-        """
-        self._what = "standard input" if path == STANDARD_INPUT else path
+    Raises:
+        CaptureError: it cannot be read, or is no capture.
+    """
+    what = "standard input" if path == STANDARD_INPUT else path
+    with contextlib.ExitStack() as stack:
         try:
-            self._raw: IO[bytes] = _standard_input() if path == STANDARD_INPUT else Path(path).open("rb")  # noqa: SIM115
-            found = os.fstat(self._raw.fileno())
-            self._size = found.st_size if stat.S_ISREG(found.st_mode) else 0
-            self._file, magic = _opened(self._raw)
+            raw = _standard_input() if path == STANDARD_INPUT else stack.enter_context(Path(path).open("rb"))
+            file, begins = raw, _peek(raw)
+            if begins.startswith(_GZIP):
+                file = stack.enter_context(gzip.GzipFile(fileobj=raw))
+                begins = _peek(file)
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise CaptureError(f"cannot read {self._what}: {_words(error)}") from error
-        if not magic:
-            raise CaptureError(f"{self._what} is empty", "`tcpdump -w FILE` writes captures")
-        if magic not in _MAGIC:
-            hint = "pcap and pcapng are, as `tcpdump -w FILE` and Wireshark write them"
-            raise CaptureError(f"{self._what} is not a capture", hint)
+            raise CaptureError(f"cannot read {what}: {_words(error)}") from error
+        if begins not in _MAGIC:
+            words = "is not a capture" if begins else "is empty"
+            hint = "pcap and pcapng are captures, as `tcpdump -w FILE` and Wireshark write them"
+            raise CaptureError(f"{what} {words}", hint)
+        yield Capture(what, raw, file)
 
-    def close(self) -> None:
-        """Close it."""
-        if self._file is not self._raw:
-            self._file.close()
-        if self._what != "standard input":
-            self._raw.close()
+
+class Capture:
+    """An open capture. Go through it once."""
+
+    def __init__(self, what: str, raw: IO[bytes], file: IO[bytes]) -> None:
+        """``raw``: the file itself, ``file``: what is read, which is something else if it is gzipped."""
+        self._what, self._raw, self._file = what, raw, file
+        found = os.fstat(raw.fileno())
+        self._size = found.st_size if stat.S_ISREG(found.st_mode) else 0
 
     def progress(self) -> float:
         """Tell how much of it was read, from 0.0 to 1.0; 0.0 where that cannot be known."""
@@ -133,13 +137,9 @@ def _standard_input() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _opened(raw: IO[bytes]) -> tuple[IO[bytes], bytes]:
-    """Return what is to be read, and how that begins, whether or not it is gzipped."""
-    begins = raw.peek(4)[:4]  # type: ignore[attr-defined]  # binary files have it
-    if not begins.startswith(_GZIP):
-        return raw, begins
-    unzipped = gzip.GzipFile(fileobj=raw)
-    return unzipped, unzipped.peek(4)[:4]  # type: ignore[return-value]
+def _peek(file: IO[bytes]) -> bytes:
+    """Return how a file begins, without taking it."""
+    return bytes(file.peek(4)[:4])  # type: ignore[attr-defined]  # binary files have it
 
 
 def _words(error: Exception) -> str:
