@@ -78,8 +78,8 @@ def opened(path: str) -> Iterator[Capture]:
     with contextlib.ExitStack() as stack:
         try:
             raw = _standard_input() if path == STANDARD_INPUT else stack.enter_context(Path(path).open("rb"))
-            file, begins = raw, _peek(raw)
-            if begins.startswith(_GZIP):
+            file: Any = raw
+            if (begins := _peek(raw)).startswith(_GZIP):
                 file = stack.enter_context(gzip.GzipFile(fileobj=raw))
                 begins = _peek(file)
         except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -94,7 +94,7 @@ def opened(path: str) -> Iterator[Capture]:
 class Capture:
     """An open capture. Go through it once."""
 
-    def __init__(self, what: str, raw: IO[bytes], file: IO[bytes]) -> None:
+    def __init__(self, what: str, raw: IO[bytes], file: Any) -> None:  # noqa: ANN401  (GzipFile is no IO to the types)
         """``raw``: the file itself, ``file``: what is read, which is something else if it is gzipped."""
         self._what, self._raw, self._file = what, raw, file
         found = os.fstat(raw.fileno())
@@ -137,9 +137,9 @@ def _standard_input() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _peek(file: IO[bytes]) -> bytes:
+def _peek(file: Any) -> bytes:  # noqa: ANN401  (the same)
     """Return how a file begins, without taking it."""
-    return bytes(file.peek(4)[:4])  # type: ignore[attr-defined]  # binary files have it
+    return bytes(file.peek(4)[:4])
 
 
 def _words(error: Exception) -> str:

@@ -54,16 +54,19 @@ def pcap_header(link: int) -> bytes:
     return struct.pack("=IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 0xFFFF, link)
 
 
+def record(data: bytes, time: float) -> bytes:
+    """Write a packet of a pcap file."""
+    sec, usec = divmod(round(time * 1e6), 1_000_000)
+    return struct.pack("=IIII", sec, usec, len(data), len(data)) + data
+
+
 def write(path: Path, packets: Iterable[Packet], *, link: int = RAW_IP, **how: Any) -> Path:
     """Write a capture by hand: pcapng or pcap, gzipped or not, as the name says."""
     frames = [(framed(link, raw, **how), time) for raw, time in packets]
     if ".pcapng" in path.name:
         data = SECTION + interface(link) + b"".join(enhanced(*one) for one in frames)
     else:
-        data = pcap_header(link)
-        for frame, time in frames:
-            sec, usec = divmod(round(time * 1e6), 1_000_000)
-            data += struct.pack("=IIII", sec, usec, len(frame), len(frame)) + frame
+        data = pcap_header(link) + b"".join(record(*one) for one in frames)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
