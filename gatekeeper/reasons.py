@@ -158,6 +158,10 @@ WHY: dict[str, Why] = {
         "has the cause.",
         "See the log line.",
     ),
+    "not-recorded": Why(
+        "Counted besides, by `run --capture`: a refused packet that is not in the recording, for there were "
+        "too many at once (200 a second), or the disk was slow or full."
+    ),
     "queue-overrun": Why("The kernel lost packets that it could not hand over: a flood. Counted, not logged."),
     "internal-error": Why("A packet made the worker fail; it was dropped.", "Please report it: it is a bug."),
     "cut-off": Why(

@@ -32,6 +32,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "explain.frames",
         "firewall.names",
         "firewall.pressure",
+        "recording.pcapng",
         "rules.moment",
         "sealed.primitives",
         "store.owner",
@@ -56,6 +57,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.saved",
         "firewall.tools",
         "processes.confine",
+        "recording.ring",
         "sealed.keys",
         "sealed.noise",
         "store.lock",
@@ -268,6 +270,8 @@ PURE = {
     "mending",
     "escaping",
     "reasons",
+    "recording.pcapng",
+    "recording.notes",
     "explain.frames",
     "explain.flows",
     "explain.judge",
@@ -287,7 +291,7 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm"}
+OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm", "recording"}
 """The demo shows the house from outside; the others are empty faces."""
 
 

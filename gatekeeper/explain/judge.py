@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from math import inf
 
 from gatekeeper import reasons
 from gatekeeper.allowlist import Allowlist
@@ -26,7 +27,7 @@ from gatekeeper.explain.frames import Captured, Frame, unwrap
 from gatekeeper.gate import Gate
 from gatekeeper.guarded import Guarded
 from gatekeeper.holds import GIVE_BACK_AFTER
-from gatekeeper.model import Admit, Decision, Effect, Grant, Reason, Verdict
+from gatekeeper.model import Admit, Decision, Effect, Grant, Reason, Tags, Verdict
 from gatekeeper.packet import TCP, UDP, Header, triage
 from gatekeeper.protocols import KnockFormat
 from gatekeeper.replay import ReplayMemory
@@ -85,6 +86,7 @@ class Judge:
         self._allowlist = Allowlist()
         self._gate = Gate(rules, formats, self._allowlist, replays=ReplayMemory(skew=rules.skew))
         self._guarded = Guarded(rules.services.values())
+        self._tags = [Tags((), inf, inf)]  # none for any time yet
         self._flows = Flows()
         self._waiting: deque[_Waiting] = deque()
         self._clock = 0.0
@@ -209,8 +211,9 @@ class Judge:
 
     def _reaches_a_worker(self, payload: bytes, now: float) -> bool:
         """Whether the kernel would ask about a datagram to a knock port (``firewall/bounds.py``)."""
-        tags = [tags for form in self._formats if (tags := form.tags(now=now)) is not None]
-        if any(payload[:_TAG] in one.known for one in tags):
+        if not all(tags.hold(now) for tags in self._tags):
+            self._tags = [tags for form in self._formats if (tags := form.tags(now=now)) is not None]
+        if any(payload[:_TAG] in tags.known for tags in self._tags):
             return True
         shortest, longest = self._rules.untagged or (1, 0)
         return shortest <= len(payload) <= longest
