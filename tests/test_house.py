@@ -121,6 +121,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "client.knocker",
         "confirm.plan",
         "explain.flows",
+        "explain.offload",
         "firewall.kernel",
         "firewall.steps",
         "processes.link",
@@ -274,6 +275,7 @@ PURE = {
     "recording.notes",
     "explain.frames",
     "explain.flows",
+    "explain.offload",
     "explain.judge",
     "explain.lines",
 }

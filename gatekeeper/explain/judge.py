@@ -24,6 +24,7 @@ from gatekeeper import reasons
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.explain.flows import Flows, flow_of
 from gatekeeper.explain.frames import Captured, Frame, unwrap
+from gatekeeper.explain.offload import finished
 from gatekeeper.gate import Gate
 from gatekeeper.guarded import Guarded
 from gatekeeper.holds import GIVE_BACK_AFTER
@@ -145,6 +146,12 @@ class Judge:
     def _ask(self, judged: Judged, raw: bytes, captured: int) -> bool:
         """Ask the gate; return whether the packet is held."""
         decision, header = self._gate.inspect(raw, now=judged.now), judged.header
+        if (
+            decision.reason is Reason.BAD_CHECKSUM
+            and header is not None
+            and (whole := finished(raw, header)) is not None
+        ):
+            decision = self._gate.inspect(whole, now=judged.now)
         _fill(judged, decision)
         if header is None:
             return False

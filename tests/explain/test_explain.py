@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,23 @@ def test_what_scapy_writes_is_read(
     packet.time = NOW
     writer(str(tmp_path / "one"), [packet])
     assert reasons_of(explained(capsys, *place.options, tmp_path / "one")) == ["opened"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_checksum_that_was_left_to_a_network_card_is_as_good_as_right(
+    tmp_path: Path, place: Place, capsys: Capsys, version: int
+) -> None:
+    """Also where it is of odd length. What is damaged is called so."""
+    knock = place.seal()
+    start = 26 if version == 4 else 46
+    for payload, reason in ((knock, "opened"), (b"open_sesame_long_enough", "opened")):
+        raw = bytearray(udp(payload, version=version))
+        pseudo = (raw[12:20] if version == 4 else raw[8:40]) + struct.pack("!II", 8 + len(payload), 17)
+        total = sum(word for (word,) in struct.iter_unpack("!H", pseudo))
+        raw[start : start + 2] = ((total & 0xFFFF) + (total >> 16)).to_bytes(2)
+        damaged = udp(payload, version=version, good=False)
+        answers = explained(capsys, *place.options, write(tmp_path / "one.pcap", [(damaged, NOW), (bytes(raw), NOW)]))
+        assert reasons_of(answers) == ["bad-checksum", reason]
 
 
 @pytest.mark.parametrize("version", [4, 6])
