@@ -35,7 +35,7 @@ WHY: dict[str, Why] = {
         "Does the profile have this server's key? Set the clock. `run --observe` drops nothing, and says which it is.",
     ),
     "too-many-tagged": Why(
-        "More than 200 datagrams with a tag from one sender within two seconds: somebody has captured one.",
+        "More than 4,000 datagrams with a tag from one sender within two seconds: somebody has captured one.",
     ),
     "too-many-strangers": Why(
         "First packets to protected ports beyond 50 a second from one sender, or 1,000 from all (who has just"
@@ -95,7 +95,8 @@ WHY: dict[str, Why] = {
         "Set the clock of the client, or ours.",
     ),
     "replayed": Why(
-        "A knock that has counted already, or is more than 10 seconds older than one that has.",
+        "A knock that has counted already, or is more than 10 seconds older than one that has; or a one-time "
+        "sequence that was used before.",
         "If it is an honest client's: is its clock going back? Two devices with one key?",
     ),
     "before-close": Why(
@@ -149,6 +150,7 @@ WHY: dict[str, Why] = {
         "In the log: give gatekeeper a queue number of its own.",
     ),
     "echo": Why("Not counted: an echo request that bears no knock, and goes on (`via: icmp`)."),
+    "step": Why("Not counted: a packet to a port of a sequence that completes none. It goes on, whatever it was."),
     "overloaded": Why(
         "More knocks at once than can be carried out, in all (256) or of one client (128).",
         "Knock again. If one client floods, take it out of the rules.",

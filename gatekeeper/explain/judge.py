@@ -39,7 +39,9 @@ _MOST_WAITING = 4096
 """Answers that wait for one before them; beyond it, that one is judged early."""
 _LONGEST = 65_535 + 40
 _TAG = 4
-_UNSEEN = frozenset({Reason.NO_GRANT, Reason.NO_GRANT_MIDSTREAM, Reason.GRANTED, Reason.NOT_GUARDED, Reason.NEVER})
+_UNSEEN = frozenset(
+    {Reason.NO_GRANT, Reason.NO_GRANT_MIDSTREAM, Reason.GRANTED, Reason.NOT_GUARDED, Reason.NEVER, Reason.STEP}
+)
 """What the gate says without a look at the payload."""
 _OPEN = "of a connection that was let in, and lives on"
 _BEFORE = "if its connection was let in before the capture begins, it goes on"
