@@ -29,6 +29,8 @@ from gatekeeper.notify import Notifier
 from gatekeeper.packet import warm_up
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.supervisor import Supervisor
+from gatekeeper.recording import ring
+from gatekeeper.recording.ring import Recording
 from gatekeeper.settings import Mode, Rules, Via, show_ports
 from gatekeeper.store.lock import RunLock
 
@@ -42,6 +44,8 @@ class How:
     """Whatever the rules say."""
     grant_me: bool = True
     """Whether the address of the session from which it is started gets a grant, if it needs one."""
+    recording: Recording | None = None
+    """Where packets that are refused are recorded."""
     confirm_within: int | None = None
     """Seconds until everything is put back as it was, unless it is confirmed; ``None``: it stays."""
 
@@ -53,6 +57,8 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
         the_rules = replace(the_rules, mode=Mode.OBSERVE)
     observe.warnings(problems)
     require_net_admin()
+    if how.recording is not None:
+        ring.check(how.recording)
     notifier = Notifier.from_environment(os.environ, pid=os.getpid())
     with contextlib.ExitStack() as locks:
         locks.enter_context(contextlib.closing(RunLock.of_namespace()))
@@ -79,6 +85,7 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
                 formats=enabled(the_rules, serverkeys.load(the_rules, state_dir), now=time.time()),
                 present=present,
                 unconfirmed=unconfirmed,
+                recording=how.recording,
             )
             warm_up()
             gc.collect()

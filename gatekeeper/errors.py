@@ -9,6 +9,7 @@
     +-- QueueError             the NFQUEUE cannot be bound
     +-- ClientError            a knock could not be sent, or was not followed by an open port
     |   +-- UnreachableError   no address took the knock; that may pass
+    +-- CaptureError           a capture cannot be read or written
     +-- KeyFileError           a private key cannot be read, written or used
     +-- ConversionError        a configuration of fwknopd or knockd cannot be read, or nothing of it has an equal
     +-- UsageError             what the command line asks for makes no sense here
@@ -50,6 +51,10 @@ class ClientError(GatekeeperError):
 
 class UnreachableError(ClientError):
     """No address took the knock, for the network is not there (yet)."""
+
+
+class CaptureError(GatekeeperError):
+    """A capture cannot be read or written."""
 
 
 class KeyFileError(GatekeeperError):

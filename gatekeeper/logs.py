@@ -18,6 +18,8 @@ import threading
 from datetime import UTC, datetime
 from typing import ClassVar
 
+from gatekeeper.escaping import escape, quote
+
 _LOG = logging.getLogger("gatekeeper")
 _QUEUED_LINES = 10_000
 _LAST_LINES = 0.3
@@ -30,8 +32,8 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         head = [_time(record), record.levelname.lower()] if self.has_time else []
-        words = [*head, _escape(record.getMessage(), " ")]
-        line = " ".join([*words, *(f"{key}={_quote(str(value))}" for key, value in fields.items())])
+        words = [*head, escape(record.getMessage(), " ")]
+        line = " ".join([*words, *(f"{key}={quote(str(value))}" for key, value in fields.items())])
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -57,18 +59,6 @@ class _Json(logging.Formatter):
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _escape(text: str, allowed: str = "") -> str:
-    return "".join(
-        char if char.isprintable() or char in allowed else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in text
-    )
-
-
-def _quote(text: str) -> str:
-    plain = _escape(text)
-    return json.dumps(plain, ensure_ascii=False) if " " in plain or '"' in plain or "=" in plain else plain
 
 
 class _Patient(logging.handlers.QueueHandler):

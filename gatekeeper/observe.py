@@ -11,7 +11,7 @@ import logging
 import logging.handlers
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -29,9 +29,10 @@ _GRANTS_AT_ONCE = 100
 class Observer:
     """Counts everything, and logs what is worth a line."""
 
-    def __init__(self, *, is_trial: bool = False) -> None:
-        """``is_trial``: what would be refused or cut is not; the words say so."""
+    def __init__(self, *, is_trial: bool = False, on_refused: Callable[[Decision, bytes], None] | None = None) -> None:
+        """``is_trial``: what would be refused or cut is not; the words say so. ``on_refused`` is told of packets."""
         self._is_trial = is_trial
+        self._on_refused = on_refused
         self._counts: Counter[str] = Counter()
         self._refused: Counter[Reason] = Counter()
         """The same, of packets: apart, so that nothing need be written for each one of a flood."""
@@ -52,6 +53,8 @@ class Observer:
 
     def refused(self, decision: Decision, raw: bytes) -> None:
         """Note a packet that was dropped, or would have been."""
+        if self._on_refused is not None:
+            self._on_refused(decision, raw)
         budget = self._budget(decision)
         if not budget.take():  # in a flood this is all that is done
             return

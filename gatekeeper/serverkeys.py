@@ -33,15 +33,27 @@ def load(the_rules: Rules, state_dir: Path) -> tuple[ServerKey, ...]:
     return ServerKey(private), *the_rules.server_keys
 
 
+def known(the_rules: Rules, state_dir: Path) -> tuple[ServerKey, ...]:
+    """Return the same as ``load``, as long as there is a key: none is made.
+
+    Raises:
+        KeyFileError: there is none yet, or it cannot be read.
+    """
+    if any(key.until is None for key in the_rules.server_keys):
+        return the_rules.server_keys
+    return ServerKey(_existing(state_dir)), *the_rules.server_keys
+
+
 def current(the_rules: Rules, state_dir: Path) -> bytes:
     """Return the public key that clients need.
 
     Raises:
         KeyFileError: there is none yet, or it cannot be read.
     """
-    for key in the_rules.server_keys:
-        if key.until is None:
-            return keys.public_of(key.private)
+    return keys.public_of(next(key.private for key in known(the_rules, state_dir) if key.until is None))
+
+
+def _existing(state_dir: Path) -> bytes:
     path = state_dir / keyfiles.SERVER_KEY
     try:
         path.lstat()
@@ -50,4 +62,4 @@ def current(the_rules: Rules, state_dir: Path) -> bytes:
         raise KeyFileError(f"the server has no key yet ({path})", hint) from None
     except OSError:  # we may not look: reading it says so
         pass
-    return keys.public_of(keyfiles.read(str(path)))
+    return keyfiles.read(str(path))

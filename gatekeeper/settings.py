@@ -244,6 +244,11 @@ class Shape:
     tries: int = 0
     """So many keys may have to be tried for each, at some microsecond each."""
 
+    def fits(self, payload: bytes) -> bool:
+        """Whether a datagram gets past the kernel, as far as its bytes tell."""
+        begins = not self.begins_with or payload[:1] in self.begins_with
+        return self.shortest <= len(payload) <= self.longest and begins and payload[: self.ascii].isascii()
+
 
 _DECRYPTION = 8
 """To decrypt takes as long as so many HMACs (docs/knock-formats.md)."""

@@ -17,7 +17,6 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "errors",
         "garbage",
         "holds",
-        "logs",
         "networks",
         "notify",
         "progress",
@@ -36,6 +35,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "sealed.primitives",
         "store.owner",
         "migrate.note",
+        "escaping",
+        "reasons",
+        "explain.frames",
+        "recording.pcapng",
     ),
     2: (
         "access",
@@ -62,6 +65,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "store.lock",
         "client.fwknoprc",
         "migrate.lines",
+        "explain.capture",
+        "recording.ring",
+        "logs",
     ),
     3: (
         "guarded",
@@ -143,6 +149,9 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "migrate.doors",
         "migrate.fwknop",
         "migrate.fwknopd",
+        "explain.flows",
+        "explain.offload",
+        "recording.notes",
     ),
     6: (
         "answers",
@@ -158,6 +167,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "store.schema",
         "client.sequence",
         "client.spa",
+        "recording.sender",
     ),
     7: (
         "commits",
@@ -170,6 +180,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "store.sqlite",
         "cli.formats",
         "cli.fwknop",
+        "explain.judge",
+        "processes.recorder",
     ),
     8: (
         "flushing",
@@ -179,6 +191,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.guardian",
         "firewall.rulewise",
         "cli.knocking",
+        "explain.lines",
     ),
     9: (
         "dryrun",
@@ -187,6 +200,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.scene",
         "firewall.backends",
         "migrate.convert",
+        "explain",
     ),
     10: (
         "admin",
@@ -202,6 +216,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.versions",
         "processes.plan",
         "cli.migrating",
+        "cli.explain",
     ),
     11: (
         "installing",
@@ -307,6 +322,15 @@ PURE = {
     "migrate.names",
     "migrate.note",
     "migrate.stanzakeys",
+    "escaping",
+    "explain.flows",
+    "explain.frames",
+    "explain.judge",
+    "explain.lines",
+    "explain.offload",
+    "reasons",
+    "recording.notes",
+    "recording.pcapng",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""
@@ -322,7 +346,20 @@ IMPURE_MODULES = {
     "threading",
     "pathlib",
 }
-OUTSIDE = {"demo", "", "__main__", "firewall", "store", "sealed", "client", "processes", "confirm", "fwknop", "migrate"}
+OUTSIDE = {
+    "demo",
+    "",
+    "__main__",
+    "firewall",
+    "store",
+    "sealed",
+    "client",
+    "processes",
+    "confirm",
+    "fwknop",
+    "migrate",
+    "recording",
+}
 """The demo shows the house from outside; the others are empty faces."""
 
 
@@ -384,7 +421,7 @@ def test_pure_rooms_import_only_pure_rooms() -> None:
 
 def test_heavy_libraries_are_imported_in_one_room_each() -> None:
     homes = {
-        "scapy": {"packet", "sealed.layer"},
+        "scapy": {"packet", "sealed.layer", "explain.capture"},
         "netfilterqueue": {"worker", "inlet"},
         "yaml": {
             "rules.document",

@@ -34,6 +34,7 @@ _COMMANDS = {
     "grant": ("server", "let a source in by hand"),
     "revoke": ("server", "end grants, and cut what is open"),
     "doctor": ("doctor", "look for what can keep a door open, or shut, and say what to do"),
+    "explain": ("explain", "say of each packet of a capture what becomes of it, and why"),
     "confirm": ("confirm", "let the ruleset stay that `run --confirm` has loaded"),
     "flush": ("server", "take all of gatekeeper out of the kernel: the ports are open then"),
     "invite": ("server", "print what a new client needs to know of this server, in one line"),

@@ -43,6 +43,16 @@ def seconds_to_confirm(text: str) -> int:
     return int(text)
 
 
+def size(text: str) -> int:
+    """Read how many bytes a recording may have: so many that there is something in it, and not all of a disk."""
+    number = text.upper().removesuffix("B")
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
+    number = number[:-1] if factor > 1 else number
+    if not number.isdecimal() or len(number) > 12 or not 10**5 <= int(number) * factor <= 10**11:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a size from 100kB to 100GB (such as 10MB)")
+    return int(number) * factor
+
+
 def add_confirm(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--confirm``; ``what`` happens besides when nobody does."""
     text = f"unless `gatekeeper confirm` comes in time (5 to 3600 s), {what}, and the ruleset is put back as it was"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gatekeeper.cli.options import add_confirm, add_grant_me, add_log_format, add_rules, add_state_dir
+from gatekeeper.cli.options import add_confirm, add_grant_me, add_log_format, add_rules, add_state_dir, size
 from gatekeeper.errors import GatekeeperError, UsageError
 
 _LISTED = 100
@@ -26,9 +26,20 @@ def _run(options: argparse.Namespace) -> None:
     rules, state_dir, style = Path(options.rules), Path(options.state_dir), options.log_format
     if not options.dry_run:
         logs.log_directly(style)
-        how = _daemon().How(options.log_format, options.observe, options.grant_me, options.confirm)
+        from gatekeeper.recording.ring import Recording
+
+        to = None if options.capture is None else Recording(Path(options.capture).absolute(), options.capture_limit)
+        how = _daemon().How(
+            log_format=options.log_format,
+            only_observe=options.observe,
+            grant_me=options.grant_me,
+            recording=to,
+            confirm_within=options.confirm,
+        )
         _daemon().run(rules, state_dir, how)
         return
+    if options.capture is not None:
+        raise UsageError("a dry run sees no packets that could be recorded", "leave out --capture, or --dry-run")
     if options.confirm is not None:
         raise UsageError("a dry run changes nothing that could be put back", "leave out --confirm")
     from gatekeeper import dryrun
@@ -213,6 +224,10 @@ def run(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--observe", action="store_true", help="drop nothing: log what would have been (as mode: observe)")
     add_grant_me(parser)
     add_confirm(parser, "run is stopped")
+    text = "record what is refused, without payloads, for `gatekeeper explain`, tcpdump and Wireshark (FILE, FILE.1)"
+    parser.add_argument("--capture", metavar="FILE", help=text)
+    text = "how large these two may become together (default: 10MB)"
+    parser.add_argument("--capture-limit", metavar="SIZE", type=size, default=10_000_000, help=text)
     add_log_format(parser)
 
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 from gatekeeper import observe
@@ -32,6 +32,7 @@ from gatekeeper.processes.confine import confine
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
 from gatekeeper.processes.plan import Plan
+from gatekeeper.recording.sender import Sender
 from gatekeeper.refusals import Refusals
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.settings import Guard, Refuse, Rules, Via
@@ -54,6 +55,8 @@ class Seat:
     """What becomes of packets that the worker before had in hand."""
     board: Board | None
     answers: Answers | None
+    notes: socket.socket | None
+    """Takes what is recorded, where anything is."""
 
 
 def work(plan: Plan, control: Control, end: socket.socket, seat: Seat) -> None:
@@ -78,7 +81,9 @@ class _Desk:
     def __init__(self, plan: Plan, control: Control, link: Link, seat: Seat) -> None:
         self._control, self._link = control, link
         self._formats = plan.formats
-        self._observer = observe.Observer(is_trial=plan.observes)
+        self._sender = None if seat.notes is None else Sender(seat.notes, plan.formats, self._count)
+        record = None if self._sender is None else self._sender.send
+        self._observer = observe.Observer(is_trial=plan.observes, on_refused=record)
         self._allowlist = Allowlist()
         self._replays = ReplayMemory(skew=plan.rules.skew)
         self._answers = seat.answers
@@ -125,6 +130,9 @@ class _Desk:
         if counts := self._observer.take_counts():
             self._send(Counts(counts))
 
+    def _count(self, name: str) -> None:
+        self._observer.count(name)
+
     def _renew(self, *, at_once: bool = False) -> None:
         for form in self._formats:
             form.renew(now=time.time(), at_once=at_once)
@@ -151,6 +159,8 @@ class _Desk:
         match message:
             case Done():
                 job = self.worker.finish(message.serial)
+                if job is not None and not message.went_well and self._sender is not None:
+                    self._sender.send(replace(job.decision, note="but that was not carried out"), job.raw)
                 if job is not None and message.went_well and self._answers is not None and job.decision.answer:
                     self._answers.send(job.decision.answer)
             case Changed():

@@ -11,6 +11,7 @@ from gatekeeper.firewall.backends import KernelBackend
 from gatekeeper.firewall.guardian import Learned
 from gatekeeper.lockout import Present
 from gatekeeper.protocols import KnockFormat
+from gatekeeper.recording.ring import Recording
 from gatekeeper.settings import Mode, Rules
 
 
@@ -32,6 +33,8 @@ class Plan:
     """Whether what is loaded stays, as far as that is open."""
     formats: Sequence[KnockFormat]
     """They hold the private keys; so the children need not read files."""
+    recording: Recording | None = None
+    """Where packets that are refused are recorded."""
 
     @property
     def observes(self) -> bool:

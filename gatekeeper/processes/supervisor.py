@@ -34,6 +34,7 @@ from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import pair
 from gatekeeper.processes.packets import Seat, answers, work
 from gatekeeper.processes.plan import Plan
+from gatekeeper.processes.recorder import record
 
 _LOOK_EVERY = 2.0
 """Seconds. Deaths are heard of at once (SIGCHLD); this is for what hangs."""
@@ -51,6 +52,8 @@ _PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
 _SAY_AGAIN = 60.0
 """Seconds until the same trouble is told again."""
+_NOTES_WAITING = 1 << 20
+"""Bytes of what is to be recorded that wait for the disk; more is lost."""
 _LET_GO = 1.0
 """Seconds that packets wait in a queue for a worker that is not there. Then it is unbound: where the rules let packets
 pass that no worker looks at (echo requests, and all while we only observe), they pass."""
@@ -88,6 +91,10 @@ class Supervisor:
         self._workers = [_Workplace("worker", number=number) for number in range(plan.rules.workers)]
         self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
         self._answers = answers(plan.rules)
+        self._recorders = [_Place("recorder")] if plan.recording is not None else []
+        self._notes = pair() if plan.recording is not None else None  # from the workers, and to the recorder
+        if self._notes is not None:
+            self._notes[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
         self._was_ready = False
         self._stopping = False
         self._looked = time.monotonic()
@@ -139,7 +146,7 @@ class Supervisor:
         return min([_LOOK_EVERY, *(moment - now for moment in moments if moment > now)])
 
     def _places(self) -> Iterator[_Place]:
-        yield from (self._guardian, *self._workers, self._keeper)
+        yield from (self._guardian, *self._recorders, *self._workers, self._keeper)
 
     def _children(self) -> list[Child]:
         return [place.child for place in self._places() if place.child is not None]
@@ -186,14 +193,19 @@ class Supervisor:
                     if self._keeper.child is not None and self._keeper.child.is_ready:
                         self._begin_worker(place, self._keeper.child)
                 else:
-                    main = partial(guard if place is self._guardian else keep, self._plan)
-                    place.child = self._fork(place, main)
+                    place.child = self._fork(place, self._main(place))
             except QueueError as error:
                 if not self._was_ready:
                     raise
                 self._fail(place, f"the worker cannot begin: {error.message}")
             except OSError as error:  # no memory
                 self._fail(place, f"no new process can be made: {error.strerror}")
+
+    def _main(self, place: _Place) -> Main:
+        """Say what a child does that is no worker."""
+        if self._notes is not None and self._plan.recording is not None and place in self._recorders:
+            return partial(record, self._plan.recording, end=self._notes[1])
+        return partial(guard if place is self._guardian else keep, self._plan)
 
     def _begin_worker(self, place: _Workplace, keeper: Child) -> None:
         if not place.inlets:
@@ -202,7 +214,8 @@ class Supervisor:
         board = None if self._memory is None else Board(self._memory, place.number)
         if board is not None:
             board.post([])  # what the last one had on it is over
-        seat = Seat(inlets=place.inlets, left=place.left, board=board, answers=self._answers)
+        notes = None if self._notes is None else self._notes[0]
+        seat = Seat(inlets=place.inlets, left=place.left, board=board, answers=self._answers, notes=notes)
         ours, its = pair()
         with ours, its:
             place.child = self._fork(place, lambda control: work(self._plan, control, its, seat), not_for_it=ours)
@@ -219,6 +232,11 @@ class Supervisor:
                 inlet.abandon()
             if self._answers is not None and not isinstance(place, _Workplace):
                 self._answers.close()
+            if self._notes is not None:
+                written, read = self._notes
+                (read if isinstance(place, _Workplace) else written).close()
+                if place not in self._recorders and not isinstance(place, _Workplace):
+                    read.close()
             main(control)
 
         return Child(place.name, begin, log_format=self._plan.log_format)
@@ -277,7 +295,7 @@ class Supervisor:
     def _stop(self) -> None:
         """End all: the workers before the keeper, which then carries out what they had in hand."""
         signal.set_wakeup_fd(-1)
-        for places in ([self._guardian, *self._workers], [self._keeper]):
+        for places in ([self._guardian, *self._workers], [self._keeper, *self._recorders]):
             for child in (place.child for place in places if place.child is not None):
                 child.stop()
             for place in places:
