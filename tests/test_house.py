@@ -15,6 +15,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "duration",
         "echo",
         "errors",
+        "filewatch",
         "garbage",
         "holds",
         "logs",
@@ -32,6 +33,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.pressure",
         "fwknop.kinds",
         "fwknop.text",
+        "processes.hangup",
         "rules.moment",
         "sealed.primitives",
         "store.owner",
@@ -64,6 +66,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "migrate.lines",
     ),
     3: (
+        "differences",
         "guarded",
         "keyfiles",
         "model",
@@ -160,6 +163,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "client.spa",
     ),
     7: (
+        "inforce",
         "commits",
         "confirm.ending",
         "confirm.guard",
@@ -183,6 +187,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     9: (
         "dryrun",
         "lockout",
+        "reload",
         "cli.client",
         "doctor.scene",
         "firewall.backends",
@@ -191,6 +196,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     10: (
         "admin",
         "load",
+        "cli.reload",
         "doctor.clock",
         "doctor.files",
         "doctor.kernel",
@@ -216,12 +222,15 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.supervisor",
     ),
     13: (
-        "daemon",
         "doctor",
+        "reloading",
     ),
     14: (
-        "cli",
+        "daemon",
         "cli.doctor",
+    ),
+    15: (
+        "cli",
         "cli.server",
     ),
 }
@@ -233,6 +242,7 @@ PURE = {
     "settings",
     "networks",
     "protocols",
+    "differences",
     "duration",
     "schedule",
     "packet",
