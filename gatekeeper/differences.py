@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from gatekeeper import duration, schedule
 from gatekeeper.networks import show_source
 from gatekeeper.schedule import Hours
-from gatekeeper.settings import Client, FirewallSettings, Rules, ServerKey, Service
+from gatekeeper.settings import Client, FirewallSettings, Rules, Sequences, ServerKey, Service
 
 Said = Mapping[str, Mapping[str, str]]
 """What rules say: of each thing (``service ssh``), by the field that rules.yaml has for it. Defaults are left out."""
@@ -40,6 +40,7 @@ _NAMES = {
     "skew": "knock: skew",
     "acknowledge": "knock: acknowledge",
     "server_keys": "server",
+    "sequences": "sequence",
 }
 """Attributes of settings.py that have another name in rules.yaml."""
 _DURATIONS = frozenset({"ttl", "max_ttl", "skew"})
@@ -139,8 +140,8 @@ def _text(name: str, value: object, digest: Digest) -> str:  # noqa: PLR0911  (o
     match value:
         case bytes():
             return _SECRET + digest(value)
-        case ServerKey():
-            return _SECRET + digest(value.private + repr(value.until).encode())
+        case ServerKey() | Sequences():  # repr is silent about what is in them
+            return _SECRET + digest(repr(dataclasses.astuple(value)).encode())
         case enum.Enum():
             return str(value.value)
         case bool():

@@ -9,7 +9,7 @@ import pytest
 
 from gatekeeper import rules
 from gatekeeper.differences import Said, as_lines, compare, describe, in_numbers
-from gatekeeper.settings import Client, FirewallSettings, Rules, ServerKey, Service
+from gatekeeper.settings import Client, FirewallSettings, Ports, Rules, Sequences, ServerKey, Service, Transport
 
 TEXT = b"""
 refuse: reset
@@ -84,6 +84,17 @@ def test_no_secret_is_in_it() -> None:
     text = str(describe(one, lambda _: "digest"))
     for secret in ("a_secret_of_old", private.hex(), repr(private)):
         assert secret not in text
+
+
+def test_a_port_sequence_that_changes_is_seen_and_not_shown() -> None:
+    one = read(TEXT)
+    steps = [Ports(Transport.TCP, port) for port in (7001, 7002, 7003)]
+    laptop = replace(one.clients["laptop"], sequences=Sequences(opens=(tuple(steps),)))
+    other = replace(laptop, sequences=Sequences(opens=(tuple(steps[::-1]),)))
+    before, after = (
+        describe(replace(one, clients={"laptop": its}), lambda secret: f"{hash(secret):x}") for its in (laptop, other)
+    )
+    assert list(as_lines(compare(before, after))) == ["changed client laptop", "    sequence changed"]
 
 
 @pytest.mark.parametrize("kind", [Rules, Service, Client, FirewallSettings])
