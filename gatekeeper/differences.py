@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from gatekeeper import duration, schedule
 from gatekeeper.networks import show_source
 from gatekeeper.schedule import Hours
-from gatekeeper.settings import Client, FirewallSettings, Rules, Sequences, ServerKey, Service
+from gatekeeper.settings import Client, FirewallSettings, Rules, Service
 
 Said = Mapping[str, Mapping[str, str]]
 """What rules say: of each thing (``service ssh``), by the field that rules.yaml has for it. Defaults are left out."""
@@ -137,11 +137,11 @@ def _as_bytes(secret: object) -> bytes:
 
 
 def _text(name: str, value: object, digest: Digest) -> str:  # noqa: PLR0911  (one for each type)
+    if (silent := _what_repr_hides(value)) is not None:
+        return _SECRET + digest(repr(silent).encode())
     match value:
         case bytes():
             return _SECRET + digest(value)
-        case ServerKey() | Sequences():  # repr is silent about what is in them
-            return _SECRET + digest(repr(dataclasses.astuple(value)).encode())
         case enum.Enum():
             return str(value.value)
         case bool():
@@ -156,6 +156,13 @@ def _text(name: str, value: object, digest: Digest) -> str:  # noqa: PLR0911  (o
             return schedule.show(value)
         case _:
             return _number(name, value)
+
+
+def _what_repr_hides(value: Any) -> tuple[object, ...] | None:  # noqa: ANN401  (any of settings.py)
+    """Return all that is in something of which ``repr`` does not show all; ``None`` for anything else."""
+    if dataclasses.is_dataclass(value) and any(not field.repr for field in dataclasses.fields(value)):
+        return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+    return None
 
 
 def _number(name: str, value: object) -> str:
