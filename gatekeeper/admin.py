@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from gatekeeper import duration, serverkeys
+from gatekeeper import duration, inforce, serverkeys
 from gatekeeper import rules as rules_file
 from gatekeeper.client.invite import Invite, check_client, check_host
 from gatekeeper.client.profile import DEFAULT_PORT
@@ -20,6 +20,7 @@ from gatekeeper.errors import FirewallError, StoreError, UsageError
 from gatekeeper.firewall import apply, backends, lanes, nfqueue
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
+from gatekeeper.problems import RulesError
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.settings import Rules, Service, Via, show_ports
 from gatekeeper.store.lock import ChangeLock, runner
@@ -187,7 +188,10 @@ def _ttl(service: Service, text: str | None) -> int | None:
 class Seen:
     """What there is to see. Grants are read when they are asked for: there may be very many."""
 
-    def __init__(self, the_rules: Rules, store: SqliteStore, pid: int | None) -> None:
+    def __init__(
+        self, the_rules: Rules, store: SqliteStore, pid: int | None, trouble: dict[str, Any] | None = None
+    ) -> None:
+        """``trouble``: what is wrong with the rules file, if these rules are not what it says now."""
         self._store = store
         self._now = time.time()
         self.live = store.number(now=self._now)
@@ -209,6 +213,7 @@ class Seen:
             "queues": _queues(the_rules) if pid is not None else [],
             "kernel": _kernel(the_rules),
             "live": self.live,
+            "rules_trouble": trouble,
         }
         """All but the grants."""
 
@@ -225,11 +230,59 @@ class Seen:
 
 @contextlib.contextmanager
 def looking(rules_path: Path, state_dir: Path) -> Iterator[Seen]:
-    """See services, live grants, counters, whether ``run`` is up, and the kernel's sets."""
-    the_rules, _ = rules_file.load(rules_path)
+    """See services, live grants, counters, whether ``run`` is up, and the kernel's sets.
+
+    Also where the rules file cannot be used, as long as ``run`` works by what it said before.
+    """
     pid = runner(state_dir)
+    the_rules, trouble = _rules_in_force(rules_path, state_dir, pid)
     with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
-        yield Seen(the_rules, store, pid)
+        yield Seen(the_rules, store, pid, trouble)
+
+
+def _rules_in_force(path: Path, state_dir: Path, pid: int | None) -> tuple[Rules, dict[str, Any] | None]:
+    """Read the rules; with what is wrong about them, if ``run`` works by earlier ones because of that."""
+    in_force, last = _told(state_dir, pid)
+    try:
+        the_rules, _ = rules_file.load(path)
+    except RulesError as error:
+        if in_force is None:
+            raise
+        lines = [str(one) for one in error.problems if not one.is_warning]
+        return in_force.rules(), _trouble(path, lines, since=in_force.when)
+    if in_force is None or last is None or last.ok:
+        return the_rules, None
+    return the_rules, _trouble(path, last.words, since=in_force.when, failed_at=last.when)
+
+
+def _told(state_dir: Path, pid: int | None) -> tuple[inforce.InForce | None, inforce.Reload | None]:
+    """Return what this ``run`` has said; nothing where we may not look, for there is more to see than that."""
+    try:
+        in_force, last = inforce.read(state_dir), inforce.read_last(state_dir)
+    except OSError:
+        return None, None
+    return (
+        in_force if in_force is not None and in_force.pid == pid else None,
+        last if last is not None and last.pid == pid else None,
+    )
+
+
+def _trouble(path: Path, lines: Sequence[str], *, since: float, failed_at: float | None = None) -> dict[str, Any]:
+    """Describe it. ``failed_at``: when ``run`` could not use the file, though it can be read now."""
+    changed_at = None
+    with contextlib.suppress(OSError):
+        changed_at = _iso(path.stat().st_mtime)
+    return {
+        "file": str(path),
+        "changed_at": changed_at,
+        "failed_at": None if failed_at is None else _iso(failed_at),
+        "error": list(lines),
+        "in_force_since": _iso(since),
+    }
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
 def _queues(the_rules: Rules) -> list[dict[str, object]]:

@@ -5,6 +5,8 @@
 3. The state directory is taken; the keeper opens the store and restores the grants; who would be locked out gets one.
 4. The queues are bound, the workers begin, and the line that ends in ``ready`` is logged.
 
+From then on it goes over to other rules as it is told (reloading.py).
+
 When it ends, the ruleset stays: closed stays closed, and open stays open until its time is up.
 """
 
@@ -15,23 +17,26 @@ import gc
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gatekeeper import __version__, lockout, observe, rules, serverkeys, units
+from gatekeeper import __version__, lockout, observe, serverkeys, units
 from gatekeeper.confirm.probation import probation
 from gatekeeper.errors import QueueError
+from gatekeeper.filewatch import FileWatch
 from gatekeeper.firewall import backends, guardian, lanes, nfqueue, tools
 from gatekeeper.knocks import enabled
 from gatekeeper.load import closed_if_it_fails, keep_for_boot, require_net_admin
 from gatekeeper.notify import Notifier
 from gatekeeper.packet import warm_up
+from gatekeeper.processes.hangup import Hangup
 from gatekeeper.processes.plan import Plan
-from gatekeeper.processes.supervisor import Supervisor
+from gatekeeper.processes.supervisor import Calls, Supervisor
 from gatekeeper.recording import ring
 from gatekeeper.recording.ring import Recording
-from gatekeeper.settings import Mode, Rules, Via, show_ports
+from gatekeeper.reloading import Reloading, Source
+from gatekeeper.settings import Rules, Via, show_ports
 from gatekeeper.store.lock import RunLock
 
 
@@ -52,9 +57,9 @@ class How:
 
 def run(rules_file: Path, state_dir: Path, how: How) -> None:
     """Guard the services of a rules file until SIGTERM or SIGINT."""
-    the_rules, problems = rules.load(rules_file)
-    if how.only_observe:
-        the_rules = replace(the_rules, mode=Mode.OBSERVE)
+    hangup = Hangup()
+    source = Source(rules_file, FileWatch(), how.only_observe)
+    the_rules, problems = source.read()
     observe.warnings(problems)
     require_net_admin()
     if how.recording is not None:
@@ -73,6 +78,12 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
             observe.message(words, level=logging.WARNING)
         if not how.only_observe:
             keep_for_boot(the_rules, fallback if how.confirm_within is None else draft, variant, backend)
+
+        def keep_too(plan: Plan) -> None:
+            if not how.only_observe:
+                waits = how.confirm_within is not None and not unconfirmed.is_over()
+                keep_for_boot(plan.rules, draft if waits else fallback, plan.variant, plan.backend)
+
         with closed_if_it_fails(the_rules, backend):
             locks.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
             plan = Plan(
@@ -90,7 +101,9 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
             warm_up()
             gc.collect()
             gc.freeze()  # what is here now stays: looking through it again would stop packets for some 10 ms
-            Supervisor(plan, on_ready=partial(_say_ready, plan, notifier), on_life=notifier.beat).run()
+            reloading = Reloading(source, hangup, keep_too)
+            on_ready = partial(_say_ready, reloading, notifier)
+            Supervisor(plan, Calls(on_ready=on_ready, on_life=notifier.beat, on_look=reloading.look)).run()
         notifier.stopping("the ruleset stays")
         if unconfirmed.is_over():  # otherwise the guard has the last word
             observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
@@ -104,7 +117,8 @@ def _what_stays(plan: Plan) -> str:
     return "closed stays closed, and open stays open until run is back, for nobody else ends it"
 
 
-def _say_ready(plan: Plan, notifier: Notifier, note: str) -> None:
+def _say_ready(reloading: Reloading, notifier: Notifier, plan: Plan, note: str) -> None:
+    is_start = reloading.has_begun(plan, note)
     the_rules = plan.rules
     services = ", ".join(f"{one.name} ({show_ports(one)})" for one in the_rules.services.values())
     ways = [f"udp/{port}" for port in the_rules.knock_ports if Via.UDP in the_rules.via]
@@ -114,8 +128,11 @@ def _say_ready(plan: Plan, notifier: Notifier, note: str) -> None:
     crew = f"{the_rules.workers} workers" if the_rules.workers > 1 else "1 worker"
     place = f"{crew}, queues from {the_rules.firewall.queue}, iptables {plan.variant}, {plan.backend.name}"
     what = f"gatekeeper {__version__} {does} {services}; knocks by {', '.join(ways)}"
-    observe.message(f"{what}; {place}; {note}; ready")
-    notifier.ready(what)
+    if is_start:
+        observe.message(f"{what}; {place}; {note}; ready")
+        notifier.ready(what)
+    else:
+        notifier.status(what)
 
 
 def _refuse_taken_queues(the_rules: Rules) -> None:

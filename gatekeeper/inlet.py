@@ -50,7 +50,7 @@ class Inlet:
             raise QueueError(f"cannot bind queue {number}: {error}", f"{who} has it") from error
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER, os.dup(self._queue.get_fd()))
         if observes:
-            nfqueue.fail_open(self.socket, number)
+            nfqueue.limit(self.socket, number, length, fails_open=True)
         self._clock = clock
         self._budget, self._until = 0, 0.0
         self.overruns = 0
@@ -78,6 +78,13 @@ class Inlet:
                 self.overruns += 1
             raise
 
+    def observe(self, observes: bool) -> None:  # noqa: FBT001  (what the method is called for)
+        """Change whether packets go on when it is full. What waits in it stays."""
+        if observes != self._observes:
+            self._observes = observes
+            length = _OBSERVED_LENGTH if observes else _QUEUE_LENGTH
+            nfqueue.limit(self.socket, self.number, length, fails_open=observes)
+
     def abandon(self) -> None:
         """Let go of it in a fork that has no business with it; the kernel is not told, for another has it."""
         os.close(self._queue.get_fd())
@@ -87,6 +94,12 @@ class Inlet:
         """Give the queue back to the kernel: what waits is dropped, or, if it observes, goes on."""
         if self._observes:
             nfqueue.settle(self.socket, self.number, nfqueue.Left.ACCEPT, also_unread=True)
+        self._queue.unbind()
+        self.socket.close()
+
+    def hand_back(self) -> None:
+        """Give the queue back when no rule leads to it any more: what waits is for the rules that there are now."""
+        nfqueue.settle(self.socket, self.number, nfqueue.Left.REPEAT, also_unread=True)
         self._queue.unbind()
         self.socket.close()
 

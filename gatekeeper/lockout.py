@@ -59,10 +59,10 @@ class Present:
 
 
 @contextlib.contextmanager
-def looking(rules: Rules, *, grant_me: bool) -> Iterator[Present]:
-    """Look who is connected, around the load of the ruleset."""
+def looking(rules: Rules, *, grant_me: bool, before: Rules | None = None) -> Iterator[Present]:
+    """Look who is connected, around the load of the ruleset. ``before``: the rules in force, if that is known."""
     me = own_sessions(rules) if grant_me and rules.mode is Mode.GUARD else []
-    with adopting(rules) as adoption:
+    with adopting(rules, before) as adoption:
         present = Present(me, adoption)
         yield present
 

@@ -71,7 +71,8 @@ WHY: dict[str, Why] = {
     "unknown-client": Why(
         "A sealed knock to this server, by a key that the rules do not have; or what looks like a knock of "
         "fwknop's, and has no client's HMAC (a GPG knock has none that we know, either).",
-        "Put the client's public key into rules.yaml, and restart. fwknop: compare HMAC key and kind (`hmac:`).",
+        "Put the client's public key into rules.yaml, and `gatekeeper reload`. fwknop: compare HMAC key and "
+        "kind (`hmac:`).",
     ),
     "wrong-epoch": Why(
         "A sealed knock to this server of another time: its sender's clock is off by what the log says, or it"

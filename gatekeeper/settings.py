@@ -85,6 +85,10 @@ class Ports:
         """Whether a port is in both."""
         return self.transport is other.transport and self.first <= other.last and other.first <= self.last
 
+    def lies_in(self, other: Ports) -> bool:
+        """Whether each of its ports is one of the other's."""
+        return self.transport is other.transport and other.first <= self.first and self.last <= other.last
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -273,6 +277,8 @@ class Rules:
     """Seconds that a client's clock may differ from ours."""
     acknowledge: bool = False
     """Whether sealed knocks that were accepted are answered."""
+    watch: bool = False
+    """Whether ``run`` goes over to the file when it was changed, without being told to."""
     server_keys: tuple[ServerKey, ...] = ()
     """Those that the rules name, the current one (no ``until``) first; without one, the state directory has it."""
 

@@ -37,6 +37,7 @@ def as_text(found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: s
     dropped = [(name, str(count)) for name, count in sorted(kernel.get("dropped", {}).items())]
     parts = [
         state,
+        *([_in_words(found["rules_trouble"])] if found.get("rules_trouble") else []),
         _table(("SERVICE", "PORT", "TTL", "MAX TTL", "ESTABLISHED", "IN KERNEL"), services),
         *([f"{found['live']:,} live grants; {which}:"] if which else []),
         _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), grants)
@@ -50,6 +51,19 @@ def as_text(found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: s
     if queues:
         parts.append(_table(("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"), queues))
     return "\n\n".join(parts)
+
+
+def _in_words(trouble: dict[str, Any]) -> str:
+    """Say why the rules in force are not those of the file."""
+    lines = trouble["error"]
+    more = f" (and {len(lines) - 1} more: `gatekeeper check`)" if len(lines) > 1 else ""
+    what = f"{trouble['file']} was changed at {trouble['changed_at']}, and cannot be used"
+    if trouble["failed_at"]:
+        what = f"the reload of {trouble['failed_at']} failed"
+    elif not trouble["changed_at"]:
+        what = f"{trouble['file']} cannot be used"
+    words = f"{what}: {lines[0] if lines else '?'}{more}"
+    return f"{words}; the rules of {trouble['in_force_since']} are in force"
 
 
 def _left(seconds: int | None) -> str:

@@ -1,4 +1,6 @@
-"""Stops ``gatekeeper run``, whoever started it: a terminal, systemd, nobody any more. Knows nothing of firewalls.
+"""Stops ``gatekeeper run``, or tells it to reload, whoever started it: a terminal, systemd, nobody any more.
+
+Knows nothing of firewalls.
 
 A run is found by the lock that it holds, not by a name or a number alone: nothing else is ever signalled.
 """
@@ -55,6 +57,16 @@ def ask(lock: Path) -> str:
     for one in there:
         _signal(one, lock, signal.SIGTERM)
     return f"SIGTERM to process {', '.join(map(str, there))}"
+
+
+def hang_up(lock: Path) -> int | None:
+    """Send SIGHUP to whoever holds a lock; return its process number, or ``None`` if nobody was found."""
+    there = holders(lock)
+    pid = holder(lock)
+    pid = pid if pid in there else next(iter(there), None)
+    if pid is not None:
+        _signal(pid, lock, signal.SIGHUP)
+    return pid
 
 
 def kill(lock: Path) -> None:

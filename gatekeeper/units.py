@@ -71,6 +71,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=all
 ExecStart={_command(setup, "run")}
+ExecReload={_command(setup, "reload")}
 Restart=on-failure
 RestartSec=100ms
 # What it ended with words for (rules that cannot be used) does not pass in 100 ms, nor does what kept systemd from
@@ -196,7 +197,8 @@ def _places(setup: Setup) -> str:
 
 
 def _command(setup: Setup, name: str) -> str:
-    words = [*setup.program, name, "--rules", setup.rules, "--state-dir", setup.state_dir, "--log-format", "journal"]
+    words = [*setup.program, name, "--rules", setup.rules, "--state-dir", setup.state_dir]
+    words += ["--log-format", "journal"] if name != "reload" else []
     return " ".join(map(_word, words))
 
 

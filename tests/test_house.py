@@ -15,6 +15,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "duration",
         "echo",
         "errors",
+        "filewatch",
         "garbage",
         "holds",
         "networks",
@@ -31,6 +32,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.pressure",
         "fwknop.kinds",
         "fwknop.text",
+        "processes.hangup",
         "rules.moment",
         "sealed.primitives",
         "store.owner",
@@ -70,6 +72,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "logs",
     ),
     3: (
+        "differences",
         "guarded",
         "keyfiles",
         "model",
@@ -170,6 +173,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "recording.sender",
     ),
     7: (
+        "inforce",
         "commits",
         "confirm.ending",
         "confirm.guard",
@@ -196,6 +200,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     9: (
         "dryrun",
         "lockout",
+        "reload",
         "cli.client",
         "doctor.scene",
         "firewall.backends",
@@ -205,6 +210,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     10: (
         "admin",
         "load",
+        "cli.reload",
         "doctor.clock",
         "doctor.files",
         "doctor.kernel",
@@ -231,12 +237,15 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.supervisor",
     ),
     13: (
-        "daemon",
         "doctor",
+        "reloading",
     ),
     14: (
-        "cli",
+        "daemon",
         "cli.doctor",
+    ),
+    15: (
+        "cli",
         "cli.server",
     ),
 }
@@ -248,6 +257,7 @@ PURE = {
     "settings",
     "networks",
     "protocols",
+    "differences",
     "duration",
     "schedule",
     "packet",

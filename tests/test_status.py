@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from gatekeeper.status import as_text
 
 SERVICE = {"name": "ssh", "port": "tcp/22", "ttl": "1h", "max_ttl": None, "established": "keep"}
@@ -47,6 +49,38 @@ def test_everything_there_is_to_see_is_laid_out() -> None:
         "",
         "QUEUE  LANE    WORKER  WAITING  DROPPED",
         "6221   knocks  2       1        0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failed_at", "words"),
+    [
+        (None, "rules.yaml was changed at T1, and cannot be used: line one (and 1 more: `gatekeeper check`)"),
+        ("T2", "the reload of T2 failed: line one (and 1 more: `gatekeeper check`)"),
+    ],
+)
+def test_a_file_that_is_not_in_force_is_said_with_the_reason(failed_at: str | None, words: str) -> None:
+    trouble = {
+        "file": "rules.yaml",
+        "changed_at": "T1",
+        "failed_at": failed_at,
+        "error": ["line one", "line two"],
+        "in_force_since": "T0",
+    }
+    found = {
+        "running": True,
+        "pid": 7,
+        "services": [SERVICE],
+        "live": 0,
+        "counters": {},
+        "queues": [],
+        "kernel": {"ruleset": True, "observes": False, "backend": "ipset", "members": {}, "dropped": {}},
+        "rules_trouble": trouble,
+    }
+    assert as_text(found, []).splitlines()[:3] == [
+        "run is up (process 7)",
+        "",
+        f"{words}; the rules of T0 are in force",
     ]
 
 

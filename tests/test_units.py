@@ -63,6 +63,12 @@ def test_whichever_unit_starts_first_has_the_modules_of_legacy_loaded() -> None:
         assert "modprobe@" not in text
 
 
+def test_a_reload_is_waited_for_and_has_its_words_for_systemctl() -> None:
+    text = units.texts(SETUP)[units.SERVICE]
+    line = next(line for line in text.splitlines() if line.startswith("ExecReload="))
+    assert line.endswith("-m gatekeeper reload --rules /etc/gatekeeper/rules.yaml --state-dir /var/lib/gatekeeper")
+
+
 def test_odd_paths_are_quoted_for_systemd_and_impossible_ones_refused() -> None:
     text = units.texts(ODD)[units.SERVICE]
     assert '--rules "/srv/100%% $$HOME/my rules.yaml" --state-dir "/srv/s t"' in text

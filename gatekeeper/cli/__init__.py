@@ -29,6 +29,8 @@ _COMMANDS = {
     "install": ("units", "have systemd run gatekeeper, from before the network comes up"),
     "uninstall": ("units", "take the units away, and gatekeeper out of the kernel: the ports are open then"),
     "check": ("server", "check the rules; show every problem at once"),
+    "diff": ("reload", "show what reload would change, in the rules and in the kernel"),
+    "reload": ("reload", "have run go over to the rules file as it is now"),
     "ruleset": ("server", "print what run would load into the kernel"),
     "status": ("server", "show services, live grants and counters"),
     "grant": ("server", "let a source in by hand"),

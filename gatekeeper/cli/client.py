@@ -43,7 +43,7 @@ def _join(options: argparse.Namespace) -> None:
     path = profile.save(name, made)
     print(f"profile {name}: {path}")
     print(f"key {'made' if is_new else 'found'}: {identity} (it never leaves this device)")
-    print("\nOn the server, put this line under `clients:` in rules.yaml, and restart gatekeeper:\n")
+    print("\nOn the server, put this line under `clients:` in rules.yaml, and `gatekeeper reload` there:\n")
     print(f"  {found.client}: {{key: {keys.show(keys.public_of(private))}, services: [{', '.join(found.services)}]}}")
     print(f"\nThen, here: gatekeeper knock {name}")
 

@@ -5,7 +5,7 @@ connections until now, the flow is made. Before the ruleset is loaded, so that n
 more, for those that came in between: since then nobody has got in who is not let in.
 
 The first time is when the kernel does not guard a service of that name yet: nothing of ours is there, or it only
-observes, or the service is new in the rules.
+observes, or the service is new in the rules. Where the rules before are known, ports that none of them had count too.
 
 What goes wrong here is a warning and no error: a port that should be closed is closed.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from gatekeeper.errors import FirewallError
@@ -36,14 +37,14 @@ class Peer(NamedTuple):
 class Adoption:
     """What was open when the ports were closed."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, before: Rules | None = None) -> None:
         self._mark = rules.firewall.mark
         self._services: list[Service] = []
         self.kept = 0
         """Connections that live on by their mark."""
         self.warnings: list[str] = []
         try:
-            self._services = _new_services(rules)
+            self._services = _new_services(rules, before)
         except FirewallError as error:
             self.warnings = [_MAY_END + error.message]
 
@@ -94,9 +95,9 @@ class Adoption:
 
 
 @contextlib.contextmanager
-def adopting(rules: Rules) -> Iterator[Adoption]:
-    """Take over, around the load of the ruleset, what is running where it was not guarded before."""
-    adoption = Adoption(rules)
+def adopting(rules: Rules, before: Rules | None = None) -> Iterator[Adoption]:
+    """Take over, around the load of the ruleset, what is running where it was not guarded ``before``."""
+    adoption = Adoption(rules, before)
     if adoption.has_work:
         adoption.sweep()
     yield adoption
@@ -104,13 +105,29 @@ def adopting(rules: Rules) -> Iterator[Adoption]:
         adoption.sweep()
 
 
-def _new_services(rules: Rules) -> list[Service]:
-    """List the services that are about to be guarded, and are not yet."""
+def _new_services(rules: Rules, before: Rules | None) -> list[Service]:
+    """List the services that are about to be guarded, and are not yet; of those that are, the ports that are new."""
     if rules.mode is Mode.OBSERVE:
         return []
     there = apply.loaded()
     guarded = frozenset[str]() if there is None or there.observes else there.services
-    return [one for one in rules.services.values() if one.name not in guarded]
+    new = [one for one in rules.services.values() if one.name not in guarded]
+    return new + ([] if before is None else [one for one in _moved(rules, before) if one.name in guarded])
+
+
+def _moved(rules: Rules, before: Rules) -> Iterator[Service]:
+    """Name the services that are guarded elsewhere than before, with the ports that nobody guarded there."""
+    old = [ports for service in before.services.values() for ports in service.ports]
+    for service in rules.services.values():
+        was = before.services.get(service.name)
+        is_there = was is not None and _where(was) == _where(service)
+        ports = [one for one in service.ports if not is_there or not any(one.lies_in(its) for its in old)]
+        if ports:
+            yield replace(service, ports=tuple(ports))
+
+
+def _where(service: Service) -> tuple[object, ...]:
+    return service.guard, service.addresses, service.interfaces
 
 
 def tracked(service: Service) -> Iterator[Connection]:

@@ -16,7 +16,7 @@ PROC = Path("/proc/net/netfilter/nfnetlink_queue")
 _SOCKETS = Path("/proc/net/netlink")
 _PACKET, _VERDICT_BATCH, _CONFIG = 3 << 8, 3 << 8 | 3, 3 << 8 | 2  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_...
 _PACKET_HEADER, _VERDICT = 1, 2  # NFQA_...
-_MASK, _FLAGS = 4, 5  # NFQA_CFG_...
+_MAX_LENGTH, _MASK, _FLAGS = 3, 4, 5  # NFQA_CFG_...
 _FAIL_OPEN = struct.pack("!I", 1)
 _MESSAGE = struct.Struct("=IH")
 _BODY = 20
@@ -104,13 +104,14 @@ def _parent(pid: int) -> int:
     return 0
 
 
-def fail_open(queue: socket.socket, number: int) -> None:
-    """Have packets go on when the queue is full (linux/netfilter/nfnetlink_queue.h). For queues that guard nothing.
+def limit(queue: socket.socket, number: int, length: int, *, fails_open: bool) -> None:
+    """Say how many packets may wait, and whether more go on (linux/netfilter/nfnetlink_queue.h) or are dropped.
 
     ``queue`` is the socket that has it bound. The kernel's answer is not asked for.
     """
-    body = _header(number) + attribute(_MASK, _FAIL_OPEN) + attribute(_FLAGS, _FAIL_OPEN)
-    queue.send(message(_CONFIG, body))
+    flags = _FAIL_OPEN if fails_open else bytes(4)
+    body = attribute(_MAX_LENGTH, struct.pack("!I", length)) + attribute(_MASK, _FAIL_OPEN) + attribute(_FLAGS, flags)
+    queue.send(message(_CONFIG, _header(number) + body))
 
 
 def settle(queue: socket.socket, number: int, left: Left, *, also_unread: bool = False) -> None:

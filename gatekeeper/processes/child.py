@@ -17,7 +17,7 @@ from gatekeeper import logs
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.processes.link import LinkError, pair
 
-READY, ALIVE, STOP, LINK, REPAIRED = b"ready", b"alive", b"stop", b"link", b"repaired "
+READY, ALIVE, STOP, LINK, GO, REPAIRED = b"ready", b"alive", b"stop", b"link", b"go", b"repaired "
 LIFE_EVERY = 4.0
 """Seconds between two signs of life."""
 _FAILED = b"failed "
@@ -158,7 +158,8 @@ def _be(name: str, main: Main, control: Control, log_format: str) -> int:
     """Be the child; return the exit status."""
     status = _BUG
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which tells us
+        for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor, which tells us
+            signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         Path("/proc/self/comm").write_text(f"gk-{name}")

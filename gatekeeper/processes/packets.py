@@ -7,7 +7,9 @@ what the keeper says; what a knock asks for it hands to the keeper. When the kee
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
 import signal
 import socket
 import sys
@@ -27,7 +29,7 @@ from gatekeeper.garbage import unsearched
 from gatekeeper.gate import Gate
 from gatekeeper.inlet import Inlet
 from gatekeeper.model import Floor, Grant
-from gatekeeper.processes.child import READY, Control
+from gatekeeper.processes.child import GO, READY, Control
 from gatekeeper.processes.confine import confine
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
@@ -41,6 +43,8 @@ from gatekeeper.worker import Job, Manners, Worker
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which Python lets the log's thread run: the packet loop should not wait longer for it."""
 _AT_ONCE = 64
+_TOGETHER = 2.0
+"""Seconds that a worker waits for the others, at the most."""
 _PATIENCE = 10.0
 """Seconds that the keeper may be silent before it has said what grants there are."""
 
@@ -54,6 +58,12 @@ class Seat:
     left: Left
     """What becomes of packets that the worker before had in hand."""
     board: Board | None
+    waits: bool
+    """Whether several workers begin together, when the supervisor says so.
+
+    What waits for them is a client's first packet and its knock, in two workers' queues perhaps. Who holds the one
+    gives it up after a tenth of a second, so who has the other must not begin later than that.
+    """
     answers: Answers | None
     notes: socket.socket | None
     """Takes what is recorded, where anything is."""
@@ -71,6 +81,9 @@ def work(plan: Plan, control: Control, end: socket.socket, seat: Seat) -> None:
     except GatekeeperError as error:
         observe.message(f"{error.message} ({error.hint or 'it can do all that it could before'})", level=logging.ERROR)
     control.say(READY)
+    if seat.waits:
+        select.select([control.socket], [], [], _TOGETHER)
+        desk.obey()
     desk.worker.run(desk.now_and_then)
     desk.send_counts()
 
@@ -96,7 +109,7 @@ class _Desk:
         self.worker = Worker(gate, self._observer, self._submit, manners)
         self.worker.serve(seat.inlets, left=seat.left)
         self.worker.listen(link, self._listen)
-        self.worker.listen(control.socket, self.worker.stop)  # it says one thing only, and is silent when it is gone
+        self.worker.listen(control.socket, self.obey)
         self._renew(at_once=True)
 
     def learn(self) -> None:
@@ -114,6 +127,13 @@ class _Desk:
                 if time.monotonic() > deadline:
                     raise LinkError("the keeper says nothing")
                 time.sleep(0.001)
+
+    def obey(self) -> None:
+        """Take what the supervisor says, if anything: to begin (which we do), or to end; or that it is gone."""
+        with contextlib.suppress(BlockingIOError):
+            words, _ = self._control.hear()
+            if words != GO:
+                self.worker.stop()
 
     def on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         """End soon."""

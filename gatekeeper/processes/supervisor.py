@@ -5,6 +5,8 @@ is replaced alone, and so is a guardian; with a keeper, all workers are replaced
 with pauses, and never given up: the ruleset is in place, closed stays closed, and open ends by the kernel's clock.
 
 The workers' queues are bound here. So they outlive a worker, and what arrives meanwhile waits for the next.
+
+For other rules (reloading.py) everybody ends (``rest``), and begins anew by another plan (``go_on``); the queues stay.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FrameType
@@ -28,13 +30,14 @@ from gatekeeper.errors import GatekeeperError, QueueError
 from gatekeeper.firewall import lanes
 from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.inlet import Inlet
-from gatekeeper.processes.child import LINK, Child, Control, Main
+from gatekeeper.processes.child import GO, LINK, Child, Control, Main
 from gatekeeper.processes.guarding import guard
 from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import pair
 from gatekeeper.processes.packets import Seat, answers, work
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.recorder import record
+from gatekeeper.settings import Mode, Rules
 
 _LOOK_EVERY = 2.0
 """Seconds. Deaths are heard of at once (SIGCHLD); this is for what hangs."""
@@ -57,6 +60,8 @@ _NOTES_WAITING = 1 << 20
 _LET_GO = 1.0
 """Seconds that packets wait in a queue for a worker that is not there. Then it is unbound: where the rules let packets
 pass that no worker looks at (echo requests, and all while we only observe), they pass."""
+_LET_GO_AT_A_CHANGE = 10.0
+"""The same, while all are replaced for other rules: with a hundred thousand grants the keeper takes a few seconds."""
 
 
 @dataclass(slots=True)
@@ -77,16 +82,27 @@ class _Workplace(_Place):
     inlets: list[Inlet] = field(default_factory=list)
     left: Left = Left.DROP
     """What becomes of packets that the last worker had in hand."""
-    empty_since: float = 0.0
+    let_go_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """What the supervisor calls, from its one thread."""
+
+    on_ready: Callable[[Plan, str], None]
+    """When all work by a plan that is new, with what the keeper says."""
+    on_life: Callable[[], None]
+    """Every two seconds or less."""
+    on_look: Callable[[Supervisor], bool]
+    """The same, and at once when a signal came: it may have us ``rest`` and ``go_on``, and says whether it has."""
 
 
 class Supervisor:
     """One guardian, one keeper, and the workers."""
 
-    def __init__(self, plan: Plan, *, on_ready: Callable[[str], None], on_life: Callable[[], None]) -> None:
-        """Call ``on_ready`` once, when all are, with what the keeper says; ``on_life`` every two seconds or less."""
+    def __init__(self, plan: Plan, calls: Calls) -> None:
         self._plan = plan
-        self._on_ready, self._on_life = on_ready, on_life
+        self._calls = calls
         self._guardian, self._keeper = _Place("guardian"), _Place("keeper")
         self._workers = [_Workplace("worker", number=number) for number in range(plan.rules.workers)]
         self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
@@ -95,7 +111,7 @@ class Supervisor:
         self._notes = pair() if plan.recording is not None else None  # from the workers, and to the recorder
         if self._notes is not None:
             self._notes[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
-        self._was_ready = False
+        self._was_ready = self._is_settled = self._has_gone = False
         self._stopping = False
         self._looked = time.monotonic()
         self._died: float | None = None
@@ -115,8 +131,9 @@ class Supervisor:
         try:
             while not self._stopping:
                 self._look()
-                self._on_life()
-                self._wait()
+                self._calls.on_life()
+                if not self._calls.on_look(self):
+                    self._wait()
         finally:
             self._stop()
 
@@ -142,7 +159,7 @@ class Supervisor:
         """Return for how many seconds there is nothing to do, unless somebody says or does something."""
         now = time.monotonic()
         moments = [place.next_try for place in self._places() if place.child is None]
-        moments += [place.empty_since + _LET_GO for place in self._workers if place.child is None and place.inlets]
+        moments += [place.let_go_at for place in self._workers if place.child is None and place.inlets]
         return min([_LOOK_EVERY, *(moment - now for moment in moments if moment > now)])
 
     def _places(self) -> Iterator[_Place]:
@@ -165,11 +182,20 @@ class Supervisor:
         self._kill_what_hangs()
         self._begin_missing()
         for workplace in self._workers:
-            if workplace.child is None and time.monotonic() > workplace.empty_since + _LET_GO:
+            if workplace.child is None and time.monotonic() > workplace.let_go_at:
                 _let_go(workplace)
+        self._let_go_together()
         there = self._children()
         if len(there) == len(list(self._places())) and all(child.is_ready for child in there):
             self._note_ready()
+
+    def _let_go_together(self) -> None:
+        """Have several workers begin at the same moment, when all of them can (``Seat.waits``)."""
+        crew = [place.child for place in self._workers if place.child is not None and place.child.is_ready]
+        if not self._has_gone and len(crew) == len(self._workers) > 1:
+            self._has_gone = True
+            for child in crew:
+                child.send(GO)
 
     def _kill_what_hangs(self) -> None:
         now = time.monotonic()
@@ -209,13 +235,13 @@ class Supervisor:
 
     def _begin_worker(self, place: _Workplace, keeper: Child) -> None:
         if not place.inlets:
-            numbers = [lanes.number(self._plan.rules, lane, place.number) for lane in lanes.Lane]
-            place.inlets = _bind(numbers, observes=self._plan.observes)
+            place.inlets = _bind(_numbers(self._plan.rules, place.number), observes=self._plan.observes)
         board = None if self._memory is None else Board(self._memory, place.number)
         if board is not None:
             board.post([])  # what the last one had on it is over
         notes = None if self._notes is None else self._notes[0]
-        seat = Seat(inlets=place.inlets, left=place.left, board=board, answers=self._answers, notes=notes)
+        waits = not self._has_gone and len(self._workers) > 1
+        seat = Seat(inlets=place.inlets, left=place.left, board=board, waits=waits, answers=self._answers, notes=notes)
         ours, its = pair()
         with ours, its:
             place.child = self._fork(place, lambda control: work(self._plan, control, its, seat), not_for_it=ours)
@@ -248,7 +274,7 @@ class Supervisor:
             # If it was a packet that ended it, that must not end the next as well, and the next.
             has_lasted = child.is_ready and time.monotonic() - child.begun > _LASTED
             place.left = Left.REPEAT if has_lasted or is_blameless else Left.DROP
-            place.empty_since = time.monotonic()
+            place.let_go_at = time.monotonic() + _LET_GO
 
     def _note_end(self, place: _Place, child: Child, status: int) -> None:
         words = f"the {child.name} (process {child.pid}) "
@@ -272,18 +298,78 @@ class Supervisor:
             observe.message(f"{words}; it is replaced", level=logging.ERROR)
 
     def _note_ready(self) -> None:
-        if not self._was_ready and self._keeper.child is not None:
-            self._was_ready = True
+        if not self._is_settled and self._keeper.child is not None:
+            self._was_ready = self._is_settled = True
             self._plan = replace(self._plan, present=None)  # let in once: what is revoked later stays revoked
-            self._on_ready(self._keeper.child.note)
+            self._calls.on_ready(self._plan, self._keeper.child.note)
         elif self._died is not None:
             observe.event("replaced", {"after": f"{(time.monotonic() - self._died) * 1000:.0f}ms"})
         self._died = None
+
+    # -- other rules
+
+    @property
+    def plan(self) -> Plan:
+        """By what all work, or begin to."""
+        return self._plan
+
+    def rest(self, rules: Rules) -> None:
+        """End everybody, for other rules are about to be loaded, until ``go_on``. No queue is let go of.
+
+        Everybody: the guardian would repair the new ruleset away, the keeper mends networks by the old rules, and
+        a worker that observes lets go on what the new ruleset drops. What workers had handed over is carried out; what
+        they held, and what comes meanwhile, waits.
+
+        Raises:
+            QueueError: somebody else has a queue that more workers need. Nobody was ended.
+        """
+        self._bind_more(rules)
+        self._end([self._guardian, *self._workers])
+        self._end([self._keeper])
+        if rules.mode is Mode.GUARD:  # from before the moment in which it must not
+            self._observe(observes=False)
+
+    def _bind_more(self, rules: Rules) -> None:
+        """Bind the queues that these rules need besides, before any rule of iptables leads there."""
+        before = len(self._workers)
+        try:
+            for number in range(before, rules.workers):
+                inlets = _bind(_numbers(rules, number), observes=rules.mode is Mode.OBSERVE)
+                self._workers.append(_Workplace("worker", number=number, inlets=inlets))
+        except QueueError:
+            self._let_go_of_all_but(before)
+            raise
+
+    def go_on(self, plan: Plan) -> None:
+        """Have all begin by this plan: another, whose ruleset is loaded, or the one that there was."""
+        self._let_go_of_all_but(plan.rules.workers)
+        self._observe(observes=plan.observes)
+        self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
+        if _answering(plan.rules) != _answering(self._plan.rules):
+            if self._answers is not None:
+                self._answers.close()
+            self._answers = answers(plan.rules)
+        self._plan, self._is_settled, self._has_gone, self._died = plan, False, False, None
+        for place in self._places():
+            place.failures, place.next_try = 0, 0.0
+        for workplace in self._workers:
+            workplace.let_go_at = time.monotonic() + _LET_GO_AT_A_CHANGE
+
+    def _observe(self, *, observes: bool) -> None:
+        for inlet in (inlet for place in self._workers for inlet in place.inlets):
+            inlet.observe(observes)
+
+    def _let_go_of_all_but(self, number: int) -> None:
+        """Give back the queues of workplaces that are no longer needed, and that no rule leads to."""
+        gone, self._workers = self._workers[number:], self._workers[:number]
+        for inlet in (inlet for place in gone for inlet in place.inlets):
+            inlet.hand_back()
 
     # -- the end
 
     def _end_workers(self) -> None:
         """End the workers of a keeper that is gone: they know nobody who carries knocks out."""
+        self._has_gone = False
         for place in self._workers:
             if place.child is not None:
                 place.child.kill()
@@ -295,15 +381,19 @@ class Supervisor:
     def _stop(self) -> None:
         """End all: the workers before the keeper, which then carries out what they had in hand."""
         signal.set_wakeup_fd(-1)
-        for places in ([self._guardian, *self._workers], [self._keeper, *self._recorders]):
-            for child in (place.child for place in places if place.child is not None):
-                child.stop()
-            for place in places:
-                if place.child is not None:
-                    self._reap(place.child, seconds=_STOP_PATIENCE)
-                    place.child = None
-                if isinstance(place, _Workplace):
-                    _let_go(place)
+        self._end([self._guardian, *self._workers])
+        for workplace in self._workers:
+            _let_go(workplace)
+        self._end([self._keeper, *self._recorders])
+
+    def _end(self, places: Sequence[_Place]) -> None:
+        """Ask them to end, and wait for it."""
+        for child in (place.child for place in places if place.child is not None):
+            child.stop()
+        for place in places:
+            if place.child is not None:
+                self._reap(place.child, seconds=_STOP_PATIENCE)
+                self._vacate(place, is_blameless=True)
 
     @staticmethod
     def _reap(child: Child, *, seconds: float) -> None:
@@ -332,6 +422,16 @@ def _bind(numbers: Iterable[int], *, observes: bool) -> list[Inlet]:
             taken.callback(inlets[-1].close)
         taken.pop_all()
     return inlets
+
+
+def _numbers(rules: Rules, worker: int) -> list[int]:
+    """Name a worker's queues."""
+    return [lanes.number(rules, lane, worker) for lane in lanes.Lane]
+
+
+def _answering(rules: Rules) -> tuple[object, ...]:
+    """Say what the sockets that answer depend on."""
+    return rules.acknowledge, rules.via, rules.knock_ports
 
 
 def _let_go(place: _Workplace) -> None:

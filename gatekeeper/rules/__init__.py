@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from gatekeeper import progress
@@ -55,12 +56,15 @@ def parse(  # noqa: PLR0913  (what a file means depends on all of these)
     return rules, document.problems
 
 
-def load(path: Path) -> tuple[Rules, list[Problem]]:
+def load(path: Path, *, note: Callable[[Path], None] = lambda _: None) -> tuple[Rules, list[Problem]]:
     """Read a rules file and the key files that it names; return ``Rules`` and warnings.
+
+    ``note`` is told of each of these files, just before it is read.
 
     Raises:
         RulesError: the file, or a key file, cannot be read or used.
     """
+    note(path)
     try:
         text, mode = _read(path, MAX_BYTES)
     except OSError as error:
@@ -71,12 +75,14 @@ def load(path: Path) -> tuple[Rules, list[Problem]]:
     warnings: list[Problem] = []
 
     def read_key(name: str) -> bytes:
+        note(path.parent / name)
         content, key_mode = _read(path.parent / name, MAX_FILE)
         if key_mode & _READABLE_BY_OTHERS:
             warnings.append(_too_open(str(path.parent / name)))
         return content.removesuffix(b"\n").removesuffix(b"\r")
 
     def read_private(name: str) -> bytes:
+        note(path.parent / name)
         content, key_mode = _read(path.parent / name, MAX_KEY)
         if key_mode & _FOR_OTHERS:
             raise ValueError("other users can read or write it (chmod 600, or better make a new one)")

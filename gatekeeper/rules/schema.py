@@ -19,7 +19,7 @@ from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
-_TOP = ("mode", "refuse", "always", "never", "workers", "services", "knock", "server", "clients", "firewall")
+_TOP = ("mode", "refuse", "always", "never", "workers", "watch", "services", "knock", "server", "clients", "firewall")
 _MOST_KNOCK_PORTS = 16
 _LAST_QUEUE = 65_536 - lanes.TAKEN
 _BACKENDS = ("auto", "ipset", "rules")
@@ -66,6 +66,7 @@ class Reader:
             never=never,
             firewall=self._firewall(top.get("firewall")),
             workers=self._workers(top.get("workers")),
+            watch=values.truth(self._doc, top.get("watch")),
             server_keys=server_keys,
         )
 

@@ -148,6 +148,26 @@ def test_it_all_works_as_another_user_with_two_capabilities_beside_the_commands_
         site.run(program=AS_NOBODY).stop()
 
 
+def test_a_service_that_is_not_root_reloads_when_root_says_so_and_when_its_own_unit_does(site: Site) -> None:
+    """The unit's ExecReload= has the rights of the service, and no others."""
+    with state_of_nobody(site):
+        running = site.run(program=AS_NOBODY)
+        assert "reloaded in" in site.ok("reload")
+        places = ["--rules", str(site.rules), "--state-dir", str(site.state)]
+        site.write_rules(site.rules.read_text().replace("tcp/8080", "tcp/8081"))
+        done = site.inside(site.server, *AS_NOBODY, "reload", *places)
+        assert done.returncode == 0, done.stderr
+        assert "1 service changed" in done.stdout
+        site.write_rules("services: 3\n")
+        done = site.inside(site.server, *AS_NOBODY, "reload", *places)
+        assert done.returncode == 1
+        assert "must be a mapping" in done.stderr
+        assert "must be a mapping" in site.ok("status")
+        owners = {path.name: path.stat().st_uid for path in site.state.iterdir()}
+        assert set(owners.values()) == {NOBODY.pw_uid}, owners
+        assert running.stop() == 0
+
+
 def test_a_trap_in_the_state_directory_is_not_stepped_into(site: Site) -> None:
     """Root's commands follow no link that the service's user could have laid there."""
     with state_of_nobody(site):
