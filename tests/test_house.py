@@ -173,6 +173,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "recording.sender",
     ),
     7: (
+        "processes.places",
         "inforce",
         "commits",
         "confirm.ending",

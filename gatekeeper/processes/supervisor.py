@@ -19,22 +19,21 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
 
 from gatekeeper import observe
 from gatekeeper.board import SIZE, Board
 from gatekeeper.errors import GatekeeperError, QueueError
-from gatekeeper.firewall import lanes
 from gatekeeper.firewall.nfqueue import Left
-from gatekeeper.inlet import Inlet
 from gatekeeper.processes.child import GO, LINK, Child, Control, Main
 from gatekeeper.processes.guarding import guard
 from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import pair
 from gatekeeper.processes.packets import Seat, answers, work
+from gatekeeper.processes.places import Place, Workplace, bind, let_go, numbers, reap
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.recorder import record
 from gatekeeper.settings import Mode, Rules
@@ -43,8 +42,6 @@ _LOOK_EVERY = 2.0
 """Seconds. Deaths are heard of at once (SIGCHLD); this is for what hangs."""
 _STOP_PATIENCE = 0.8
 """Seconds that a stop waits for knocks in hand."""
-_LAST_PATIENCE = 0.5
-"""Seconds after which a process that was killed is let go of: the kernel ends it when the disk answers."""
 _START_PATIENCE = 60.0
 """Seconds in which a child gets ready: with a hundred thousand grants, restoring takes some."""
 _SILENCE = 20.0
@@ -62,27 +59,6 @@ _LET_GO = 1.0
 pass that no worker looks at (echo requests, and all while we only observe), they pass."""
 _LET_GO_AT_A_CHANGE = 10.0
 """The same, while all are replaced for other rules: with a hundred thousand grants the keeper takes a few seconds."""
-
-
-@dataclass(slots=True)
-class _Place:
-    """A child, and how often in a row there was none that lasted."""
-
-    name: str
-    child: Child | None = None
-    failures: int = 0
-    next_try: float = 0.0
-
-
-@dataclass(slots=True)
-class _Workplace(_Place):
-    """A worker's place, with its queues (none bound, if nobody has been there for long)."""
-
-    number: int = 0
-    inlets: list[Inlet] = field(default_factory=list)
-    left: Left = Left.DROP
-    """What becomes of packets that the last worker had in hand."""
-    let_go_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +79,11 @@ class Supervisor:
     def __init__(self, plan: Plan, calls: Calls) -> None:
         self._plan = plan
         self._calls = calls
-        self._guardian, self._keeper = _Place("guardian"), _Place("keeper")
-        self._workers = [_Workplace("worker", number=number) for number in range(plan.rules.workers)]
+        self._guardian, self._keeper = Place("guardian"), Place("keeper")
+        self._workers = [Workplace("worker", number=number) for number in range(plan.rules.workers)]
         self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
         self._answers = answers(plan.rules)
-        self._recorders = [_Place("recorder")] if plan.recording is not None else []
+        self._recorders = [Place("recorder")] if plan.recording is not None else []
         self._notes = pair() if plan.recording is not None else None  # from the workers, and to the recorder
         if self._notes is not None:
             self._notes[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
@@ -162,7 +138,7 @@ class Supervisor:
         moments += [place.let_go_at for place in self._workers if place.child is None and place.inlets]
         return min([_LOOK_EVERY, *(moment - now for moment in moments if moment > now)])
 
-    def _places(self) -> Iterator[_Place]:
+    def _places(self) -> Iterator[Place]:
         yield from (self._guardian, *self._recorders, *self._workers, self._keeper)
 
     def _children(self) -> list[Child]:
@@ -183,7 +159,7 @@ class Supervisor:
         self._begin_missing()
         for workplace in self._workers:
             if workplace.child is None and time.monotonic() > workplace.let_go_at:
-                _let_go(workplace)
+                let_go(workplace)
         self._let_go_together()
         there = self._children()
         if len(there) == len(list(self._places())) and all(child.is_ready for child in there):
@@ -215,7 +191,7 @@ class Supervisor:
             if place.child is not None or time.monotonic() < place.next_try:
                 continue
             try:
-                if isinstance(place, _Workplace):
+                if isinstance(place, Workplace):
                     if self._keeper.child is not None and self._keeper.child.is_ready:
                         self._begin_worker(place, self._keeper.child)
                 else:
@@ -227,15 +203,15 @@ class Supervisor:
             except OSError as error:  # no memory
                 self._fail(place, f"no new process can be made: {error.strerror}")
 
-    def _main(self, place: _Place) -> Main:
+    def _main(self, place: Place) -> Main:
         """Say what a child does that is no worker."""
         if self._notes is not None and self._plan.recording is not None and place in self._recorders:
             return partial(record, self._plan.recording, end=self._notes[1])
         return partial(guard if place is self._guardian else keep, self._plan)
 
-    def _begin_worker(self, place: _Workplace, keeper: Child) -> None:
+    def _begin_worker(self, place: Workplace, keeper: Child) -> None:
         if not place.inlets:
-            place.inlets = _bind(_numbers(self._plan.rules, place.number), observes=self._plan.observes)
+            place.inlets = bind(numbers(self._plan.rules, place.number), observes=self._plan.observes)
         board = None if self._memory is None else Board(self._memory, place.number)
         if board is not None:
             board.post([])  # what the last one had on it is over
@@ -247,7 +223,7 @@ class Supervisor:
             place.child = self._fork(place, lambda control: work(self._plan, control, its, seat), not_for_it=ours)
             keeper.send(LINK, ours.fileno())
 
-    def _fork(self, place: _Place, main: Main, *, not_for_it: socket.socket | None = None) -> Child:
+    def _fork(self, place: Place, main: Main, *, not_for_it: socket.socket | None = None) -> Child:
         others = [child.control for child in self._children()]
         inlets = [inlet for workplace in self._workers if workplace is not place for inlet in workplace.inlets]
 
@@ -256,27 +232,27 @@ class Supervisor:
                 one.close()  # or a wire would not end with the process at its other end
             for inlet in inlets:
                 inlet.abandon()
-            if self._answers is not None and not isinstance(place, _Workplace):
+            if self._answers is not None and not isinstance(place, Workplace):
                 self._answers.close()
             if self._notes is not None:
                 written, read = self._notes
-                (read if isinstance(place, _Workplace) else written).close()
-                if place not in self._recorders and not isinstance(place, _Workplace):
+                (read if isinstance(place, Workplace) else written).close()
+                if place not in self._recorders and not isinstance(place, Workplace):
                     read.close()
             main(control)
 
         return Child(place.name, begin, log_format=self._plan.log_format)
 
-    def _vacate(self, place: _Place, *, is_blameless: bool) -> None:
+    def _vacate(self, place: Place, *, is_blameless: bool) -> None:
         """Note that a child is gone; what it had in hand cannot be why, if it is blameless."""
         child, place.child = place.child, None
-        if isinstance(place, _Workplace) and child is not None:
+        if isinstance(place, Workplace) and child is not None:
             # If it was a packet that ended it, that must not end the next as well, and the next.
             has_lasted = child.is_ready and time.monotonic() - child.begun > _LASTED
             place.left = Left.REPEAT if has_lasted or is_blameless else Left.DROP
             place.let_go_at = time.monotonic() + _LET_GO
 
-    def _note_end(self, place: _Place, child: Child, status: int) -> None:
+    def _note_end(self, place: Place, child: Child, status: int) -> None:
         words = f"the {child.name} (process {child.pid}) "
         words += f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         if child.error is not None:
@@ -290,7 +266,7 @@ class Supervisor:
         lasted = time.monotonic() - child.begun > _LASTED or (child.is_ready and status == -signal.SIGKILL)
         self._fail(place, words, lasted=lasted)
 
-    def _fail(self, place: _Place, words: str, *, lasted: bool = False) -> None:
+    def _fail(self, place: Place, words: str, *, lasted: bool = False) -> None:
         place.failures = 0 if lasted else min(place.failures + 1, len(_PAUSES) - 1)
         place.next_try = time.monotonic() + _PAUSES[place.failures]
         if words != self._said or time.monotonic() > self._say_again:
@@ -334,8 +310,8 @@ class Supervisor:
         before = len(self._workers)
         try:
             for number in range(before, rules.workers):
-                inlets = _bind(_numbers(rules, number), observes=rules.mode is Mode.OBSERVE)
-                self._workers.append(_Workplace("worker", number=number, inlets=inlets))
+                inlets = bind(numbers(rules, number), observes=rules.mode is Mode.OBSERVE)
+                self._workers.append(Workplace("worker", number=number, inlets=inlets))
         except QueueError:
             self._let_go_of_all_but(before)
             raise
@@ -375,7 +351,7 @@ class Supervisor:
                 place.child.kill()
         for place in self._workers:
             if place.child is not None:
-                self._reap(place.child, seconds=_STOP_PATIENCE)
+                reap(place.child, seconds=_STOP_PATIENCE)
                 self._vacate(place, is_blameless=True)
 
     def _stop(self) -> None:
@@ -383,59 +359,19 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         self._end([self._guardian, *self._workers])
         for workplace in self._workers:
-            _let_go(workplace)
+            let_go(workplace)
         self._end([self._keeper, *self._recorders])
 
-    def _end(self, places: Sequence[_Place]) -> None:
+    def _end(self, places: Sequence[Place]) -> None:
         """Ask them to end, and wait for it."""
         for child in (place.child for place in places if place.child is not None):
             child.stop()
         for place in places:
             if place.child is not None:
-                self._reap(place.child, seconds=_STOP_PATIENCE)
+                reap(place.child, seconds=_STOP_PATIENCE)
                 self._vacate(place, is_blameless=True)
-
-    @staticmethod
-    def _reap(child: Child, *, seconds: float) -> None:
-        """Wait for its end; kill it when it takes too long, and let go of what not even that ends."""
-        deadline = time.monotonic() + seconds
-        while child.ended() is None:
-            if time.monotonic() > deadline + _LAST_PATIENCE:
-                words = f"the {child.name} (process {child.pid}) waits for a disk, and ends with that"
-                observe.message(words, level=logging.ERROR)
-                return
-            if time.monotonic() > deadline:
-                child.kill()
-            time.sleep(0.002)
-
-
-def _bind(numbers: Iterable[int], *, observes: bool) -> list[Inlet]:
-    """Bind queues: all, or none, or those that can be had would be in our own way at the next try.
-
-    Raises:
-        QueueError: another process has one of them.
-    """
-    inlets: list[Inlet] = []
-    with contextlib.ExitStack() as taken:
-        for number in numbers:
-            inlets.append(Inlet(number, observes=observes))
-            taken.callback(inlets[-1].close)
-        taken.pop_all()
-    return inlets
-
-
-def _numbers(rules: Rules, worker: int) -> list[int]:
-    """Name a worker's queues."""
-    return [lanes.number(rules, lane, worker) for lane in lanes.Lane]
 
 
 def _answering(rules: Rules) -> tuple[object, ...]:
     """Say what the sockets that answer depend on."""
     return rules.acknowledge, rules.via, rules.knock_ports
-
-
-def _let_go(place: _Workplace) -> None:
-    """Unbind the queues of a place where nobody is."""
-    for inlet in place.inlets:
-        inlet.close()
-    place.inlets = []

@@ -1,0 +1,80 @@
+"""The places of a supervisor's children, and the queues that belong to a worker's place."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gatekeeper import observe
+from gatekeeper.firewall import lanes
+from gatekeeper.firewall.nfqueue import Left
+from gatekeeper.inlet import Inlet
+from gatekeeper.processes.child import Child
+from gatekeeper.settings import Rules
+
+_LAST_PATIENCE = 0.5
+"""Seconds after which a process that was killed is let go of: the kernel ends it when the disk answers."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A child, and how often in a row there was none that lasted."""
+
+    name: str
+    child: Child | None = None
+    failures: int = 0
+    next_try: float = 0.0
+
+
+@dataclass(slots=True)
+class Workplace(Place):
+    """A worker's place, with its queues (none bound, if nobody has been there for long)."""
+
+    number: int = 0
+    inlets: list[Inlet] = field(default_factory=list)
+    left: Left = Left.DROP
+    """What becomes of packets that the last worker had in hand."""
+    let_go_at: float = 0.0
+
+
+def bind(numbers: Iterable[int], *, observes: bool) -> list[Inlet]:
+    """Bind queues: all, or none, or those that can be had would be in our own way at the next try.
+
+    Raises:
+        QueueError: another process has one of them.
+    """
+    inlets: list[Inlet] = []
+    with contextlib.ExitStack() as taken:
+        for number in numbers:
+            inlets.append(Inlet(number, observes=observes))
+            taken.callback(inlets[-1].close)
+        taken.pop_all()
+    return inlets
+
+
+def numbers(rules: Rules, worker: int) -> list[int]:
+    """Name a worker's queues."""
+    return [lanes.number(rules, lane, worker) for lane in lanes.Lane]
+
+
+def let_go(place: Workplace) -> None:
+    """Unbind the queues of a place where nobody is."""
+    for inlet in place.inlets:
+        inlet.close()
+    place.inlets = []
+
+
+def reap(child: Child, *, seconds: float) -> None:
+    """Wait for its end; kill it when it takes too long, and let go of what not even that ends."""
+    deadline = time.monotonic() + seconds
+    while child.ended() is None:
+        if time.monotonic() > deadline + _LAST_PATIENCE:
+            words = f"the {child.name} (process {child.pid}) waits for a disk, and ends with that"
+            observe.message(words, level=logging.ERROR)
+            return
+        if time.monotonic() > deadline:
+            child.kill()
+        time.sleep(0.002)
