@@ -21,6 +21,7 @@ _SHOWN = {"steps": "steps (more words than one) are", "stanza": "-n is"}
 _HINTS = {
     (FWKNOP, "close"): "its messages cannot close: what it opens ends by time",
     (FWKNOP, "service"): "name ports: --access tcp/22",
+    (FWKNOP, "steps"): "name ports: --access tcp/22,udp/53",
     (SEQUENCE, "port"): "the steps are the ports",
     (SEQUENCE, "ttl"): "the server says for how long it opens",
 }
