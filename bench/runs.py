@@ -66,12 +66,12 @@ FULL = Sizes(
     starts=20,
     budgets=(
         ("knock", 145),
-        ("flood", 300),
+        ("flood", 260),
         ("cpu", 95),
         ("throughput", 80),
         ("idle", 35),
         ("formats", 8),
-        ("scale", 220),
+        ("scale", 257),
     ),
 )
 

@@ -12,7 +12,6 @@ from bench.peers import CONTESTANTS, make
 from bench.runs import Sizes, scene
 
 _MANY = 10_000
-_SLOW = "gatekeeper"
 _SHORT, _LONG = 3.0, 12.0
 """Seconds that one takes, about; with many, the longer."""
 _OPENS = Way(often, patience=5, apart=0.1)
@@ -24,7 +23,7 @@ def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
     hopeless: set[tuple[str, str]] = set()
     for count in sizes.counts:
         for kind in ("clients", "grants"):
-            for name in _order(kind, count):
+            for name in CONTESTANTS:
                 row = found["clients"][name].get("1") if kind == "grants" and count == 1 else None  # the same again
                 if row is None:
                     seconds = _LONG if count >= _MANY else _SHORT
@@ -34,12 +33,6 @@ def measure(sizes: Sizes, clock: Clock, found: dict[str, Any]) -> None:
                 found[kind][name][str(count)] = row
                 if "failed" in row or not row["connected"]:
                     hopeless.add((kind, name))  # it will be no better with more
-
-
-def _order(kind: str, count: int) -> list[str]:
-    """List everybody; gatekeeper last where it has to be given many grants, which takes a knock for each."""
-    is_slow = kind == "grants" and count >= _MANY
-    return sorted(CONTESTANTS, key=lambda name: is_slow and name == _SLOW)
 
 
 def _one(name: str, clock: Clock, opens: int, *, clients: int = 1, grants: int = 0) -> dict[str, Any]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import socket
 import sys
 import time
-from typing import Any
 
 from bench.bed import TARGET, fill, source
 from bench.peers.contestant import HERE, Contestant, Hit, Knock
@@ -71,16 +69,14 @@ class Gatekeeper(Contestant):
             while number % _AT_ONCE == 0 and any(row[2] for row in self.bed.queues()):
                 self.bed.must_have_time()
                 time.sleep(0.001)
-        while len(self.status()["grants"]) < count:
+        while self._granted() < count:
             self.bed.must_have_time()
-            time.sleep(0.5)
+            time.sleep(0.1)
 
-    def status(self) -> dict[str, Any]:
-        """Return what ``gatekeeper status --json`` prints."""
-        found: dict[str, Any] = json.loads(
-            self.bed.run(sys.executable, "-m", "gatekeeper", "status", "--json", *self._places())
-        )
-        return found
+    def _granted(self) -> int:
+        """Count whom the kernel lets in."""
+        found = self.bed.run("ipset", "list", "-t", "gatekeeper-4-door")
+        return int(found.partition("Number of entries: ")[2].split()[0])
 
     def client(self) -> list[str]:
         """Knock as a user does who has no profile."""
