@@ -11,7 +11,7 @@ def _confirm(options: argparse.Namespace) -> int:
 
     if options.revert:
         for words in ending.revert():
-            print(words)
+            print(words, flush=True)  # for who reads along, be it a pipe
         return 0
     words, caution = ending.confirm()
     print(words)

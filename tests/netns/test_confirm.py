@@ -226,9 +226,11 @@ def test_flush_is_final_also_while_the_guard_tries_again(site: Site) -> None:
     match = ["FORWARD", "-m", "set", "--match-set", "gatekeeper-t4-ssh", "src"]
     site.shell("iptables-nft", "-A", *match)  # so that the set cannot go, and nothing be put back
     argv = netns_argv(site.server, *gatekeeper_argv("confirm", "--revert"))
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as revert:
-        assert "it is too late" in site.command("confirm").stderr
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as revert, contextlib.ExitStack() as at_last:
+        at_last.callback(revert.kill)
         assert revert.stdout is not None
+        assert any("could not be put back" in line for line in revert.stdout)
+        assert "it is too late" in site.command("confirm").stderr
         assert any("trying again in 5 s" in line for line in revert.stdout)  # time enough for what follows
         site.shell("iptables-nft", "-D", *match)
         assert "called off" in site.ok("flush", "--stop")
