@@ -12,6 +12,8 @@ from bench.peers import CONTESTANTS, make
 from bench.runs import Sizes, scene
 
 _MANY = 10_000
+_OF_ONE = 4_000
+"""Grants of one client, at the most."""
 _SHORT, _LONG = 3.0, 12.0
 """Seconds that one takes, about; with many, the longer."""
 _OPENS = Way(often, patience=5, apart=0.1)
@@ -39,7 +41,7 @@ def _one(name: str, clock: Clock, opens: int, *, clients: int = 1, grants: int =
     try:
         with scene(clock) as bed:
             bed.serve()
-            contestant = make(name, bed, clients=clients)
+            contestant = make(name, bed, clients=max(clients, -(-grants // _OF_ONE)))
             daemon = contestant.start()
             if grants > 1:
                 contestant.grant_many(grants)
