@@ -88,7 +88,7 @@ class SequenceReader:
             texts = [(node, self._doc.text(node, f"a step, {_HOW},")) for node in field.value.value]
         else:
             whole = self._doc.text(field.value, f"{field.name}, {_HOW},") or ""
-            texts = [(field.value, text.strip()) for text in whole.split(",")]
+            texts = [(field.value, text) for text in _apart(whole)]
         if not field.value.value:
             self._doc.complain(field.value, f'{field.name} of client "{client}" is empty', f"name ports, {_HOW}")
         found = [self._step(node, text) for node, text in texts if text is not None]
@@ -113,7 +113,7 @@ class SequenceReader:
             return
         for number, line in named:
             where = f"{field.name}, line {number}"
-            found = [self._step(field.value, text.strip(), where) for text in line.split(",")]
+            found = [self._step(field.value, text, where) for text in _apart(line)]
             steps = tuple(one for one in found if one is not None)
             if len(steps) == len(found):
                 self._keep(field.value, steps, (where, client))
@@ -181,3 +181,8 @@ class SequenceReader:
         if on & off:
             self._doc.complain(field.value, "a flag cannot be there and not be there", "name each once")
         return Flags(on, off)
+
+
+def _apart(line: str) -> list[str]:
+    """Take a line apart at its commas, as knockd has them; where there are none, at spaces, as `knock` does."""
+    return [text.strip() for text in line.split(",")] if "," in line else line.split() or [""]

@@ -16,6 +16,7 @@ TCP, UDP = Transport.TCP, Transport.UDP
 S = "services: {ssh: {port: tcp/22}, games: {port: [tcp/6000-6010, udp/6000-6010]}}\n"
 FILES = {
     "once": "# used from the top\n 7000,8000:udp,9000\n#1,2,3\n\n9000, 8000/tcp, udp/7000  # the second\r\n",
+    "spaced": "7000/udp 8000  9000\n",
     "empty": "# nothing yet\n",
     "wrong": "7000,8000,9000\n7000,22\n7000,eight\n",
     "twice": "1,2,3\n3,2,1\n1,2,3\n",
@@ -81,6 +82,12 @@ def test_on_lines_of_their_own_nothing_needs_quotes() -> None:
     assert problems == []
     its = found.clients["cam"].sequences
     assert its == Sequences(opens=(ports("7000", 8000, 9000),), flags=Flags(0x01, 0x10))
+
+
+def test_steps_may_stand_apart_by_spaces_as_our_own_client_has_them() -> None:
+    steps = ((Ports(UDP, 7000), Ports(TCP, 8000), Ports(TCP, 9000)),)
+    assert read("sequence_file: spaced").opens == steps
+    assert read("sequence: 7000/udp 8000 9000").opens == steps
 
 
 def test_one_time_sequences_come_from_a_file() -> None:
