@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from tests.netns.device import Device, rules_for, server_key
 from tests.netns.family import children, is_whole, workers
 from tests.netns.prober import Prober
 from tests.netns.site import RULES, SERVER, SSH, WEB, Site, wait_until
+from tests.netns.test_heal import flush_ruleset
 from tests.netns.test_workers import pair
 
 SAVE = {4: "iptables-save", 6: "ip6tables-save"}
@@ -382,6 +384,37 @@ def test_the_new_ruleset_is_healed(site: Site, version: int) -> None:
     assert site.stranger_connects(version) == "silent"
     assert "8081" in "".join(before)
     assert "8080" not in "".join(before)
+
+
+# -- the worst moment
+
+
+def test_a_ruleset_that_is_wiped_in_the_midst_of_a_reload_is_put_back(site: Site) -> None:
+    """Whoever learns what is in force must not take what is left of it for that."""
+    running = site.run()
+    settle(running, 1)
+    before, chance = ruleset(site), random.Random()
+    for number in range(15):
+        site.write_rules(RULES + (NEW_CLIENT if number % 2 else ""))
+        os.kill(running.process.pid, signal.SIGHUP)
+        time.sleep(chance.uniform(0.0, 0.25))
+        flush_ruleset(site, "nft")
+        wait_until(lambda: ruleset(site) == before, seconds=12)
+        wait_until(lambda: is_whole(running), seconds=10)
+
+
+def test_whoever_is_killed_in_the_midst_of_a_reload_leaves_closed_what_was_closed(site: Site, version: int) -> None:
+    running, chance = site.run(), random.Random()
+    site.knock(b"open_sesame", version)
+    wait_until(lambda: site.connect(version) == "open")
+    for number in range(6):
+        site.write_rules(RULES + (NEW_CLIENT if number % 2 else ""))
+        os.kill(running.process.pid, signal.SIGHUP)
+        time.sleep(chance.uniform(0.0, 0.3))
+        running.kill()
+        assert site.stranger_connects(version) == "silent"
+        assert site.connect(version) == "open"
+        running = site.run()
 
 
 def test_fifty_reloads_cost_no_memory_and_no_descriptors(site: Site) -> None:
