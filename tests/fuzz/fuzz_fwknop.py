@@ -12,19 +12,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import sys
 from ipaddress import ip_address
-from pathlib import Path
 
-if __name__ == "__main__":
-    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # scripts/fuzz has it
+from tests.fuzz.harness import changed, expect, fuzz, instrumented
 
-    instrumented = atheris.instrument_imports(include=["gatekeeper"])
-else:  # tests/knocks/test_fuzz.py runs the inputs to begin with
-    instrumented = contextlib.nullcontext()
-
-with instrumented:
+with instrumented(__name__):
     from gatekeeper.allowlist import Allowlist
     from gatekeeper.fwknop import envelope
     from gatekeeper.fwknop.message import Kind, Message, pack
@@ -36,7 +28,6 @@ with instrumented:
     from gatekeeper.replay import ReplayMemory
     from gatekeeper.settings import Client, FwknopKeys, Ports, Rules, Service, Transport
 
-from tests.fuzz.fuzz_sealed import changed, expect
 from tests.fwknop.written import HMAC_KEY, KEY, KEYS, around, fields, resealed
 from tests.packets import CLIENT, udp
 
@@ -158,16 +149,5 @@ def seeds() -> list[bytes]:
     return [bytes([way]) + tail for way in range(len(WAYS)) for tail in tails]
 
 
-def main() -> None:
-    """Fuzz, as libFuzzer's options say; the last argument is the folder of inputs that were found before."""
-    folder = Path(sys.argv[-1])
-    for number, seed in enumerate(seeds()):
-        one_input(seed)
-        if folder.is_dir():
-            (folder / f"seed-{number:03}").write_bytes(seed)
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, seeds())

@@ -13,20 +13,12 @@ The first three may open nothing but what the good knock is for: it names its ad
 
 from __future__ import annotations
 
-import contextlib
 import struct
-import sys
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 
-if __name__ == "__main__":
-    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # scripts/fuzz has it
+from tests.fuzz.harness import changed, expect, fuzz, instrumented
 
-    instrumented = atheris.instrument_imports(include=["gatekeeper"])
-else:  # tests/knocks/test_fuzz.py runs the inputs to begin with
-    instrumented = contextlib.nullcontext()
-
-with instrumented:
+with instrumented(__name__):
     from gatekeeper.allowlist import Allowlist
     from gatekeeper.gate import Gate
     from gatekeeper.knocks import enabled
@@ -94,28 +86,12 @@ def inspect(raw: bytes) -> Decision:
     return GATE.inspect(raw, now=NOW)
 
 
-def expect(*, holds: bool, what: str) -> None:
-    """Stop the fuzzer where something is not as it must be."""
-    if not holds:
-        raise AssertionError(what)
-
-
 def is_for(decision: Decision, address: IPv4Address | IPv6Address) -> bool:
     """Tell whether an effect is that of the good knock, for its address."""
     effect = decision.effect
     return isinstance(effect, Admit) and [(one.source, one.service, one.client) for one in effect.grants] == [
         (host(address), "ssh", "laptop")
     ]
-
-
-def changed(original: bytes, data: bytes) -> bytes:
-    """Put data over an original: pairs of where, and what to flip there; then it is cut or made longer."""
-    raw = bytearray(original)
-    for where, what in zip(data[1::2], data[2::2], strict=False):
-        raw[where % len(raw)] ^= what
-    if data[0] & 0x80:
-        return bytes(raw)
-    return bytes(raw[: data[0] % (len(raw) + 1)]) if data[0] & 0x40 else bytes(raw) + data[: data[0]]
 
 
 def opens_only_what_it_names(raw: bytes) -> None:
@@ -214,16 +190,5 @@ def seeds() -> list[bytes]:
     return [head + tail for head in start for tail in tails]
 
 
-def main() -> None:
-    """Fuzz, as libFuzzer's options say; the last argument is the folder of inputs that were found before."""
-    folder = Path(sys.argv[-1])
-    for number, seed in enumerate(seeds()):
-        one_input(seed)
-        if folder.is_dir():
-            (folder / f"seed-{number:03}").write_bytes(seed)
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, seeds())

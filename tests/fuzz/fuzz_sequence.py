@@ -7,20 +7,12 @@ is held against all that was heard: the last packets of the sender must be the s
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from ipaddress import ip_address
-from pathlib import Path
 from typing import NamedTuple
 
-if __name__ == "__main__":
-    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # scripts/fuzz has it
+from tests.fuzz.harness import expect, fuzz, instrumented
 
-    instrumented = atheris.instrument_imports(include=["gatekeeper"])
-else:  # tests/knocks/test_fuzz.py runs the inputs to begin with
-    instrumented = contextlib.nullcontext()
-
-with instrumented:
+with instrumented(__name__):
     from gatekeeper.allowlist import Allowlist
     from gatekeeper.gate import Gate
     from gatekeeper.knocks import enabled
@@ -29,7 +21,6 @@ with instrumented:
     from gatekeeper.replay import ReplayMemory
     from gatekeeper.settings import Client, Ports, Rules, Sequences, Service, Transport
 
-from tests.fuzz.fuzz_sealed import expect
 from tests.packets import ACK, CLIENT, FIN, RST, SYN, tcp, udp
 
 NOW = 1_800_000_000.0
@@ -130,16 +121,5 @@ def seeds() -> list[bytes]:
     return [b"", opening, closing, slow, mixed, opening + closing, opening * 3, *whole]
 
 
-def main() -> None:
-    """Fuzz, as libFuzzer's options say; the last argument is the folder of inputs that were found before."""
-    folder = Path(sys.argv[-1])
-    for number, seed in enumerate(seeds()):
-        one_input(seed)
-        if folder.is_dir():
-            (folder / f"seed-{number:03}").write_bytes(seed)
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, seeds())
