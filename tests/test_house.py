@@ -131,6 +131,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "migrate.stanzakeys",
     ),
     5: (
+        "firewall.dispatch",
         "cuts",
         "gate",
         "inlet",
@@ -286,6 +287,7 @@ PURE = {
     "client.plain",
     "client.packets",
     "firewall.bounds",
+    "firewall.dispatch",
     "firewall.drops",
     "firewall.lanes",
     "firewall.names",

@@ -27,18 +27,14 @@ Which packets are a service's depends on where it is guarded (``settings.Guard``
 sockets that serve, a TCP connection is let in by its SYN alone: what comes in the middle of one must be of a marked
 flow (between 3 and 4, for what is not in ``always``). There is no socket to destroy at a close, and connection
 tracking would take up again, under a later grant, what was cut.
-
-A published port is guarded before its address is translated, at our own addresses, which is where flows are marked; and
-again behind the translation, where what it took from any other address is known by having no mark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
-from gatekeeper.firewall import bounds, steps, tags
+from gatekeeper.firewall import bounds, dispatch, steps, tags
 from gatekeeper.firewall.lanes import Lane
 from gatekeeper.firewall.members import Members
 from gatekeeper.firewall.names import (
@@ -66,9 +62,8 @@ from gatekeeper.firewall.names import (
 )
 from gatekeeper.firewall.saved import foreign_jumps, our_chains
 from gatekeeper.networks import Source
-from gatekeeper.settings import Guard, Mode, Ports, Refuse, Rules, Service, Transport, Via
+from gatekeeper.settings import Guard, Mode, Refuse, Rules, Service, Transport, Via
 
-_RESET = "--tcp-flags RST RST"
 _SYN_WITH_DATA = {
     # total length > length of the IP header + that of TCP
     4: "10,177 0 0 0,80 0 0 12,84 0 0 240,116 0 0 2,12 0 0 0,7 0 0 0,40 0 0 2,45 0 1 0,6 0 0 65535,6 0 0 0",
@@ -95,7 +90,7 @@ def jumps(rules: Rules) -> list[Jump]:
         PRE: Guard.PUBLISHED in places,
         ECHO: Via.ICMP in rules.via,
         STEPS: rules.has_sequences,
-        FWD: Guard.FORWARD in places or (guards and bool(_without_address(rules))),
+        FWD: Guard.FORWARD in places or (guards and bool(dispatch.without_address(rules))),
         POST: Guard.PUBLISHED in places and guards,  # observing has nothing to say of what leaves
     }
     # What observes, and what looks at pings and steps, comes behind everybody's rules: a packet that it lets go on, or
@@ -169,7 +164,7 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     yield f"-A {PASS} {unmark}"
     yield f"-A {SENT} {unmark}"
     for service in rules.services.values():
-        yield from _own(rules, service, version, Transport.TCP)
+        yield from dispatch.own_sockets(rules, service, version, Transport.TCP)
     yield f"-A {IN} -i lo -j RETURN"
     yield f"-A {OUT} -o lo -j RETURN"
     # Knocks come before services, so that no grant can hide a later knock.
@@ -177,7 +172,7 @@ def _mangle(rules: Rules, version: int, members: Members) -> Iterator[str]:
     if Via.ICMP in rules.via:
         yield from (f"-A {ECHO} ! -i lo {bounds.ECHO_REQUEST[version]} {rest}" for rest in bounds.pings(rules, version))
     yield from steps.lines(rules, version, members)
-    yield from _places(rules, version)
+    yield from dispatch.to_chains(rules, version)
     if rules.mode is Mode.GUARD:
         yield from (f"-A {NEW} {rest}" for rest in bounds.strangers(rules, version, members))
     for service in rules.services.values():
@@ -230,7 +225,7 @@ def _strangers(rules: Rules, service: Service) -> Iterator[str]:
 
 def _leaving(rules: Rules, service: Service, version: int, members: Members) -> Iterator[str]:
     chain, mark = out_chain(service.name), bounds.mark(rules)
-    reset = f"-p tcp -m tcp {_RESET}"
+    reset = f"-p tcp -m tcp {dispatch.RESET}"
     taken: list[str] = []
     if rules.refuse is Refuse.RESET and service.has(Transport.TCP):
         taken.append(f"{reset} -m mark --mark {mark} -g {SENT}")
@@ -244,128 +239,6 @@ def _leaving(rules: Rules, service: Service, version: int, members: Members) -> 
     if service.has(Transport.TCP) and not service.keeps(Transport.TCP):
         end.insert(0, f"{reset} -m connmark --mark {mark} -j RETURN")
     yield from members.leaving(service.name, version, end)
-
-
-def _places(rules: Rules, version: int) -> Iterator[str]:
-    """Lead what belongs to a service to its chains, from where it is guarded."""
-    guards = rules.mode is Mode.GUARD
-    if any(service.guard is Guard.PUBLISHED for service in rules.services.values()):
-        yield f"-A {PRE} -i lo -j RETURN"
-        if guards:
-            yield f"-A {POST} -o lo -j RETURN"
-    for service in rules.services.values():
-        yield from _own(rules, service, version, Transport.UDP)
-        goes_in, goes_out = f"-g {in_chain(service.name)}", f"-g {out_chain(service.name)}"
-        arriving, leaving = _by_address(service, version, "d", "i"), _by_address(service, version, "s", "o")
-        if service.guard is Guard.PUBLISHED:
-            yield from (f"-A {PRE} {place} {goes_in}" for place in arriving)
-            yield from (f"-A {IN} {place} {goes_in}" for place in _to_many(service, version))
-            if guards:
-                replies = _by_flow(service, version)
-                yield from (f"-A {POST} {place} {goes_out}" for place in (*leaving, *replies))
-    yield from _passing(rules, version)
-    if guards:
-        yield from _from_elsewhere(rules, version)
-
-
-def _own(rules: Rules, service: Service, version: int, transport: Transport) -> Iterator[str]:
-    """Do so for one of this machine's own sockets."""
-    if service.guard is not Guard.INPUT:
-        return
-    ours = f"-p {transport} "
-    for place in _by_address(service, version, "d", "i"):
-        if place.startswith(ours):
-            yield f"-A {IN} {place} -g {in_chain(service.name)}"
-    for place in _by_address(service, version, "s", "o") if rules.mode is Mode.GUARD else ():
-        if place.startswith(ours):
-            yield f"-A {OUT} {place} -g {out_chain(service.name)}"
-
-
-def _from_elsewhere(rules: Rules, version: int) -> Iterator[str]:
-    """Drop what was translated from a published port of an address that is none of ours.
-
-    A translation that names no address takes what anybody sends through this machine, to whatever address. What was
-    for our own was let in before the translation, and is marked since. This comes behind all services' rules: what
-    such a packet is sent to may be guarded there, and it is for that service to say.
-    """
-    mark = bounds.mark(rules)
-    for service in _without_address(rules):
-        for ports, _, link in _each(service, version, "i"):
-            was = f"-m conntrack --ctstate DNAT --ctdir ORIGINAL --ctorigdstport {_numbers(ports)}"
-            for chain in (IN, FWD):
-                yield f"-A {chain} -p {ports.transport} {was} -m connmark ! --mark {mark}{link} -j DROP"
-
-
-def _without_address(rules: Rules) -> list[Service]:
-    """Name the services whose ports are published at all addresses of this machine."""
-    services = rules.services.values()
-    return [service for service in services if service.guard is Guard.PUBLISHED and not service.addresses]
-
-
-def _passing(rules: Rules, version: int) -> Iterator[str]:
-    """Do so for what passes through, to hosts behind this machine and back.
-
-    What comes back goes first, and by a jump, which returns: a packet can be both, from one such host to another.
-    """
-    services = [service for service in rules.services.values() if service.guard is Guard.FORWARD]
-    for service in services if rules.mode is Mode.GUARD else ():
-        for place in _by_address(service, version, "s", "o"):
-            yield f"-A {FWD} {place} -j {out_chain(service.name)}"
-            if rules.refuse is Refuse.RESET and place.startswith("-p tcp"):  # our own, in that host's name
-                yield f"-A {OUT} {place} {_RESET} -m mark --mark {bounds.mark(rules)} -g {SENT}"
-    for service in services:
-        for place in _by_address(service, version, "d", "i"):
-            yield f"-A {FWD} {place} -g {in_chain(service.name)}"
-        for ports, _, link in _each(service, version, "i") if rules.mode is Mode.GUARD and version == 4 else ():
-            # With source routing, what is forwarded still names this machine; where it goes is written in later.
-            where = f"--dport {_numbers(ports)} -m addrtype --dst-type LOCAL{link}"
-            yield f"-A {FWD} -p {ports.transport} -m {ports.transport} {where} -j DROP"
-
-
-def _by_address(service: Service, version: int, side: str, interface: str) -> list[str]:
-    """Match what belongs to a service: by its ports, addresses and interfaces, on its side of a packet."""
-    ours = f" -m addrtype --{'dst' if side == 'd' else 'src'}-type LOCAL" if service.guard is Guard.PUBLISHED else ""
-    return [
-        f"-p {ports.transport} -m {ports.transport} --{side}port {_numbers(ports)}"
-        f"{f' -{side} {address}' if address else ours}{link}"
-        for ports, address, link in _each(service, version, interface)
-    ]
-
-
-def _to_many(service: Service, version: int) -> list[str]:
-    """Match what is broadcast (or multicast) to a published port: a program of this machine may hear it."""
-    return [
-        f"-p udp -m udp --dport {_numbers(ports)} -m addrtype ! --dst-type LOCAL{link}"
-        for ports, _, link in _each(service, version, "i")
-        if ports.transport is Transport.UDP and not service.addresses
-    ]
-
-
-def _by_flow(service: Service, version: int) -> list[str]:
-    """Match what is sent back on translated flows to a published port, whoever sends it.
-
-    Its own address and port may be anything: the translation is undone last of all. The target of those who ask
-    somebody elsewhere for a port of the same number is not translated. Our mark is not asked for: what was open when
-    the port was guarded for the first time may have none.
-    """
-    return [
-        f"-p {ports.transport} -m conntrack --ctstate DNAT --ctdir REPLY"
-        f"{f' --ctorigdst {address}' if address else ''} --ctorigdstport {_numbers(ports)}{link}"
-        for ports, address, link in _each(service, version, "o")
-    ]
-
-
-def _each(service: Service, version: int, interface: str) -> Iterator[tuple[Ports, str, str]]:
-    """Combine a service's ports, its addresses of an IP version and its interfaces; "" stands for all of them."""
-    addresses = [str(one) for one in service.addresses if one.version == version]
-    if service.addresses and not addresses:
-        return
-    interfaces = [f" -{interface} {name}" for name in service.interfaces]
-    yield from product(service.ports, addresses or [""], interfaces or [""])
-
-
-def _numbers(ports: Ports) -> str:
-    return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
 
 
 def _of(networks: Iterable[Source], version: int) -> list[Source]:
