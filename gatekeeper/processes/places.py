@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gatekeeper import observe
+from gatekeeper.errors import QueueError
 from gatekeeper.firewall import lanes
 from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.inlet import Inlet
 from gatekeeper.processes.child import Child
-from gatekeeper.settings import Rules
+from gatekeeper.settings import Mode, Rules
 
 _LAST_PATIENCE = 0.5
 """Seconds after which a process that was killed is let go of: the kernel ends it when the disk answers."""
@@ -38,6 +39,41 @@ class Workplace(Place):
     left: Left = Left.DROP
     """What becomes of packets that the last worker had in hand."""
     let_go_at: float = 0.0
+
+
+class Crew(list[Workplace]):
+    """The workers' places. With other rules there may be more, or fewer."""
+
+    def __init__(self, number: int) -> None:
+        """Make so many, with no queues."""
+        super().__init__(Workplace("worker", number=one) for one in range(number))
+
+    def bind_more(self, rules: Rules) -> None:
+        """Bind the queues that these rules need besides, before any rule of iptables leads there.
+
+        Raises:
+            QueueError: somebody else has one of them; none was bound.
+        """
+        before = len(self)
+        try:
+            for number in range(before, rules.workers):
+                inlets = bind(numbers(rules, number), observes=rules.mode is Mode.OBSERVE)
+                self.append(Workplace("worker", number=number, inlets=inlets))
+        except QueueError:
+            self.keep(before)
+            raise
+
+    def observe(self, *, observes: bool) -> None:
+        """Have packets go on where a queue is full, or no longer."""
+        for inlet in (inlet for place in self for inlet in place.inlets):
+            inlet.observe(observes)
+
+    def keep(self, number: int) -> None:
+        """Give back the queues of places that are no longer needed, and that no rule leads to."""
+        gone = self[number:]
+        del self[number:]
+        for inlet in (inlet for place in gone for inlet in place.inlets):
+            inlet.hand_back()
 
 
 def bind(numbers: Iterable[int], *, observes: bool) -> list[Inlet]:

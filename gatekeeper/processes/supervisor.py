@@ -33,7 +33,7 @@ from gatekeeper.processes.guarding import guard
 from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import pair
 from gatekeeper.processes.packets import Seat, answers, work
-from gatekeeper.processes.places import Place, Workplace, bind, let_go, numbers, reap
+from gatekeeper.processes.places import Crew, Place, Workplace, bind, let_go, numbers, reap
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.recorder import record
 from gatekeeper.settings import Mode, Rules
@@ -80,7 +80,7 @@ class Supervisor:
         self._plan = plan
         self._calls = calls
         self._guardian, self._keeper = Place("guardian"), Place("keeper")
-        self._workers = [Workplace("worker", number=number) for number in range(plan.rules.workers)]
+        self._workers = Crew(plan.rules.workers)
         self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
         self._answers = answers(plan.rules)
         self._recorders = [Place("recorder")] if plan.recording is not None else []
@@ -299,27 +299,16 @@ class Supervisor:
         Raises:
             QueueError: somebody else has a queue that more workers need. Nobody was ended.
         """
-        self._bind_more(rules)
+        self._workers.bind_more(rules)
         self._end([self._guardian, *self._workers])
         self._end([self._keeper])
         if rules.mode is Mode.GUARD:  # from before the moment in which it must not
-            self._observe(observes=False)
-
-    def _bind_more(self, rules: Rules) -> None:
-        """Bind the queues that these rules need besides, before any rule of iptables leads there."""
-        before = len(self._workers)
-        try:
-            for number in range(before, rules.workers):
-                inlets = bind(numbers(rules, number), observes=rules.mode is Mode.OBSERVE)
-                self._workers.append(Workplace("worker", number=number, inlets=inlets))
-        except QueueError:
-            self._let_go_of_all_but(before)
-            raise
+            self._workers.observe(observes=False)
 
     def go_on(self, plan: Plan) -> None:
         """Have all begin by this plan: another, whose ruleset is loaded, or the one that there was."""
-        self._let_go_of_all_but(plan.rules.workers)
-        self._observe(observes=plan.observes)
+        self._workers.keep(plan.rules.workers)
+        self._workers.observe(observes=plan.observes)
         self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
         if _answering(plan.rules) != _answering(self._plan.rules):
             if self._answers is not None:
@@ -330,16 +319,6 @@ class Supervisor:
             place.failures, place.next_try = 0, 0.0
         for workplace in self._workers:
             workplace.let_go_at = time.monotonic() + _LET_GO_AT_A_CHANGE
-
-    def _observe(self, *, observes: bool) -> None:
-        for inlet in (inlet for place in self._workers for inlet in place.inlets):
-            inlet.observe(observes)
-
-    def _let_go_of_all_but(self, number: int) -> None:
-        """Give back the queues of workplaces that are no longer needed, and that no rule leads to."""
-        gone, self._workers = self._workers[number:], self._workers[:number]
-        for inlet in (inlet for place in gone for inlet in place.inlets):
-            inlet.hand_back()
 
     # -- the end
 
