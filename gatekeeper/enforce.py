@@ -31,6 +31,8 @@ from gatekeeper.settings import Rules
 _EXPIRE_AT_ONCE = {True: 32, False: 100}
 """Grants that are ended in one go, while knocks wait: few where the kernel has ended them already, by its own clock;
 where it keeps no time, each go costs processes."""
+_SWEPT_AT_ONCE = 500
+"""Members that are compared with the store in one go, while knocks wait."""
 
 Lock = Callable[[], AbstractContextManager[None]]
 
@@ -176,18 +178,22 @@ class Enforcer:
 
     def sweep(self, effect: Revoke, *, now: float) -> str | None:
         """Take out of the kernel what lies in a revoked source and nobody has been granted: what failed before."""
-        with self._lock():
-            try:
-                strays = [
-                    (name, source)
-                    for name in self._rules.services
-                    if effect.services is None or name in effect.services
-                    for source in self._who_may_be_in(name, effect.source)
-                    if lies_in(source, effect.source) and not self._store.matching(name, source, now=now)
-                ]
-            except FirewallError as error:  # what was granted can be taken back all the same
-                return error.message
-            return "; ".join(dict.fromkeys(self._backend.change({}, strays).values())) or None
+        try:
+            there = [
+                (name, source)
+                for name in self._rules.services
+                if effect.services is None or name in effect.services
+                for source in self._who_may_be_in(name, effect.source)
+                if lies_in(source, effect.source)
+            ]
+        except FirewallError as error:  # what was granted can be taken back all the same
+            return error.message
+        refused: list[str] = []
+        for part in (there[at : at + _SWEPT_AT_ONCE] for at in range(0, len(there), _SWEPT_AT_ONCE)):
+            with self._lock():
+                strays = [member for member in part if not self._store.matching(*member, now=now)]
+                refused += self._backend.change({}, strays).values()
+        return "; ".join(dict.fromkeys(refused)) or None
 
     def _who_may_be_in(self, service: str, source: Source) -> Sequence[Source]:
         """Return what can lie in a source: of one address that is known without a look, however many there are."""
@@ -222,7 +228,7 @@ class Enforcer:
         if self._unsaved or not self._is_behind:  # with closes unsaved, the store would open what is closed
             return self._try_again(now) if self._undone else Outcome()
         if self._focus is not None:
-            self.load(self._focus, now=now)
+            self._learn_in_focus(self._focus, now)
             self._is_behind = False
             return Outcome()
         found = self._learn_changes(now)
@@ -249,6 +255,20 @@ class Enforcer:
         ended = [one for key in changes.gone if (one := self.allowlist.get(*key)) is not None and one.is_live(now)]
         admitted = [one for one in changes.live if self.allowlist.get(*_key(one)) != one]
         return Outcome(admitted=tuple(admitted), ended=tuple(ended))
+
+    def _learn_in_focus(self, focus: Source, now: float) -> None:
+        """Learn what others have changed where a command by hand is at work; they tell the kernel themselves."""
+        changes = self._store.changes(now=now)
+        if changes is None:
+            self.load(focus, now=now)
+            return
+        for key in changes.gone:
+            if (one := self.allowlist.get(*key)) is not None:
+                self.allowlist.end(one)
+        live = [one for one in changes.live if lies_in(one.source, focus) or lies_in(focus, one.source)]
+        owed = [cut.source for cut in self._store.owed_cuts() if not lies_in(cut.source, focus)]  # these are cut too
+        for one in (*live, *(one for source in owed for one in self._store.touching(source, now=now))):
+            self.allowlist.admit(one)
 
     def _try_again(self, now: float) -> Outcome:
         """Tell the kernel once more what it refused; it was said when it refused it first."""

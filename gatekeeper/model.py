@@ -207,6 +207,8 @@ class Revoke:
     client: str | None = None
     services: tuple[str, ...] | None = None
     stamp: Stamp | None = None
+    limit: int | None = None
+    """End so many at the most, for it is done in parts; ``None``: all."""
 
 
 Effect = Admit | Revoke

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gatekeeper import schedule
+from gatekeeper import admin, schedule
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, StoreError
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, Stamp
@@ -620,3 +620,38 @@ def test_a_sweep_that_cannot_look_does_not_keep_a_revoke_from_its_work(
 
     monkeypatch.setattr(kernel, "members", fail)
     assert enforcer.sweep(Revoke(ip_network("192.0.2.0/24")), now=NOW) == "ipset save failed"
+
+
+def test_a_revoke_in_parts_ends_all_and_lets_others_have_the_lock_between(
+    store: SqliteStore, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = tuple(grant(source=ip_network((0xC0000200 + number, 32))) for number in range(7))
+    store.commit([Admit(many)], now=NOW)
+    kernel.members_now = dict.fromkeys([(one.service, one.source) for one in many], 60)
+    turns: list[float] = []
+    monkeypatch.setattr(admin.time, "sleep", turns.append)
+    enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
+    enforcer.load(ip_network("192.0.2.0/24"), now=NOW)
+    parts = list(admin._in_parts(enforcer, Revoke(ip_network("192.0.2.0/24"), limit=3), NOW))
+    assert [len(one.ended) for one in parts] == [3, 3, 1]
+    assert len(turns) == 2
+    assert {one for part in parts for one in part.ended} == set(many)
+    assert store.live(now=NOW) == []
+    assert kernel.members_now == {}
+
+
+def test_a_command_in_the_midst_of_its_parts_learns_what_others_do_without_reading_all(
+    tmp_path: Path, kernel: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, other = SqliteStore(tmp_path), SqliteStore(tmp_path)
+    network, neighbour = ip_network("192.0.2.0/24"), grant(source=ip_network("203.0.113.0/24"))
+    with contextlib.closing(ours), contextlib.closing(other):
+        other.commit([Admit((grant(), grant(source=ip_network("192.0.2.9")), neighbour))], now=NOW)
+        enforcer = Enforcer(RULES, ours, kernel, lock=contextlib.nullcontext)
+        enforcer.load(network, now=NOW)
+        monkeypatch.setattr(enforcer, "load", lambda *_, **__: pytest.fail("all were read"))
+        fresh = grant("web", source=ip_network("192.0.2.11"))
+        other.commit([Admit((fresh, grant(source=ip_network("198.51.100.1")))), Revoke(HOME)], now=NOW)
+        other.commit([Revoke(ip_network("203.0.113.9"))], now=NOW)  # its cut is owed: we make it, and spare the rest
+        assert enforcer.catch_up(now=NOW).ended == ()
+        assert set(enforcer.allowlist) == {grant(source=ip_network("192.0.2.9")), fresh, neighbour}

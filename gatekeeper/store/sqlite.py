@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
+from itertools import islice
 from pathlib import Path
 
 from gatekeeper import clock, replay
@@ -123,7 +124,8 @@ class SqliteStore:
         if effect.client is not None:
             where += " AND client = :client"
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)
-        found = [grant for grant in map(_grant, rows) if effect.services is None or grant.service in effect.services]
+        its_own = (row for row in rows if effect.services is None or row[2] in effect.services)
+        found = [_grant(row) for row in islice(its_own, effect.limit)]
         self._delete(found)
         services = effect.services
         if effect.client is not None:  # what is cut is its own: it had, or has, a grant there

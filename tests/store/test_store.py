@@ -299,3 +299,13 @@ def test_files_are_private(tmp_path: Path) -> None:
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()} == {0o600}
     store.close()
+
+
+def test_a_revoke_with_a_limit_ends_so_many_of_its_own(store: SqliteStore) -> None:
+    there = [grant(f"192.0.2.{number}") for number in range(1, 6)]
+    others = [grant(f"192.0.2.{number}", service="web") for number in range(1, 6)]
+    store.commit([Admit((*there, *others))], now=NOW)
+    effect = Revoke(ip_network("192.0.2.0/24"), None, ("ssh",), limit=3)
+    ended = [one for _ in range(3) for outcome in store.commit([effect], now=NOW) for one in outcome.ended]
+    assert sorted(ended, key=lambda one: one.source) == there
+    assert set(store.live(now=NOW)) == set(others)
