@@ -120,6 +120,32 @@ def test_a_grant_ends_by_the_capture_s_clock_and_an_open_connection_lives_on(
     assert answers[2]["verdict"] == "accept"
 
 
+def test_a_sequence_opens_at_its_last_step_and_a_wrong_one_resets_it(
+    tmp_path: Path, place: Place, capsys: Capsys
+) -> None:
+    cam = "  cam: {sequence: [7000/udp, 8000, 9000], close_sequence: [9000, 7000/udp], within: 5s, services: [ssh]}\n"
+    place.rules.write_text(place.rules.read_text() + cam)
+
+    def steps(*ports: int, at: float) -> list[tuple[bytes, float]]:
+        made = [udp(b"", port=port) if port == 7000 else tcp(SYN, port=port) for port in ports]
+        return [(raw, at + 0.1 * number) for number, raw in enumerate(made)]
+
+    packets = [
+        *steps(7000, 9000, 8000, at=NOW),
+        *steps(7000, 8000, 9000, at=NOW + 10),
+        (tcp(SYN), NOW + 11),
+        *steps(9000, 7000, at=NOW + 12),
+        (tcp(SYN), NOW + 13),
+        *steps(7000, 8000, at=NOW + 20),
+        *steps(9000, at=NOW + 26),
+    ]
+    answers = explained(capsys, *place.options, write(tmp_path / "one.pcap", packets))
+    step = ["step"]
+    assert reasons_of(answers) == [*step * 5, "opened", "granted", "step", "closed", "no-grant", *step * 3]
+    assert answers[5]["client"] == "cam"
+    assert {answers[at]["verdict"] for at in (0, 5, 8)} == {"accept"}
+
+
 def test_a_connection_from_before_the_capture_is_not_called_dropped_for_sure(
     tmp_path: Path, place: Place, capsys: Capsys
 ) -> None:
