@@ -629,7 +629,7 @@ def test_a_revoke_in_parts_ends_all_and_lets_others_have_the_lock_between(
     store.commit([Admit(many)], now=NOW)
     kernel.members_now = dict.fromkeys([(one.service, one.source) for one in many], 60)
     turns: list[float] = []
-    monkeypatch.setattr(admin.time, "sleep", turns.append)
+    monkeypatch.setattr("gatekeeper.admin.time.sleep", turns.append)
     enforcer = Enforcer(RULES, store, kernel, lock=contextlib.nullcontext)
     enforcer.load(ip_network("192.0.2.0/24"), now=NOW)
     parts = list(admin._in_parts(enforcer, Revoke(ip_network("192.0.2.0/24"), limit=3), NOW))

@@ -28,7 +28,7 @@ from gatekeeper.model import Action, Datagram, Knock, Reason, Refusal, Stamp, Ta
 from gatekeeper.networks import Address
 from gatekeeper.sealed import keys, wire
 from gatekeeper.sealed.noise import Handshake, LowOrderError
-from gatekeeper.sealed.primitives import private_key
+from gatekeeper.sealed.primitives import private_key, public_bytes
 from gatekeeper.settings import Rules, ServerKey
 
 _DOORS_AROUND = 720
@@ -48,7 +48,7 @@ class _Server:
     def __init__(self, key: ServerKey) -> None:
         self.private = key.private
         self.loaded = private_key(key.private)
-        self.public = self.loaded.public_key().public_bytes_raw()
+        self.public = public_bytes(self.loaded)
         self.until = key.until
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import os
 
-from gatekeeper.sealed.primitives import private_key, public_key
+from gatekeeper.sealed.primitives import private_key, public_bytes, public_key
 
 SIZE = 32
 _TEXT = 44
@@ -36,7 +36,7 @@ def generate() -> bytes:
 
 def public_of(private: bytes) -> bytes:
     """Return the public key of a private one."""
-    return private_key(private).public_key().public_bytes_raw()
+    return public_bytes(private_key(private))
 
 
 def exchange(private: bytes, public: bytes) -> bytes:

@@ -15,7 +15,7 @@ that is ever said. ``ss`` comes in as an argument too, because the server has it
 
 from __future__ import annotations
 
-from gatekeeper.sealed.primitives import ChaCha20Poly1305, blake2s, private_key, public_key
+from gatekeeper.sealed.primitives import ChaCha20Poly1305, blake2s, private_key, public_bytes, public_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Handshake:
     def write_first(self, payload: bytes, ephemeral: bytes) -> bytes:
         """Initiator: seal the first message. ``ephemeral`` is a fresh private key, never used twice."""
         self._e = private_key(ephemeral)
-        e = self._e.public_key().public_bytes_raw()
+        e = public_bytes(self._e)
         return e + self._first(e, _exchange(self._e, self._responder), payload, seal=True)
 
     def read_first(self, message: bytes, private: X25519PrivateKey) -> bytes:
@@ -78,7 +78,7 @@ class Handshake:
     def write_second(self, payload: bytes, ephemeral: bytes) -> bytes:
         """Responder: seal the answer."""
         mine = private_key(ephemeral)
-        e = mine.public_key().public_bytes_raw()
+        e = public_bytes(mine)
         return e + self._second(e, _exchange(mine, self._re), _exchange(mine, self._initiator), payload, seal=True)
 
     def read_second(self, message: bytes, private: X25519PrivateKey) -> bytes:

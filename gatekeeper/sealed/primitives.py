@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # as the one of typing, which takes 5 ms
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-__all__ = ["ChaCha20Poly1305", "blake2s", "private_key", "public_key"]
+__all__ = ["ChaCha20Poly1305", "blake2s", "private_key", "public_bytes", "public_key"]
 
 try:
     from _blake2 import blake2s  # type: ignore[import-not-found, unused-ignore]
@@ -41,3 +41,14 @@ def private_key(raw: bytes) -> X25519PrivateKey:
 def public_key(raw: bytes) -> X25519PublicKey:
     """Load a public key of 32 bytes."""
     return _from_public_bytes(raw)
+
+
+def public_bytes(private: X25519PrivateKey) -> bytes:
+    """Return the 32 bytes of the public key of a private one."""
+    public = private.public_key()
+    try:
+        return public.public_bytes_raw()
+    except AttributeError:  # before cryptography 40, which is younger than Debian 12
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+        return public.public_bytes(Encoding.Raw, PublicFormat.Raw)
