@@ -20,8 +20,8 @@ Version = tuple[int, ...]
 LIBRARIES: dict[str, Version] = {
     "netfilterqueue": (1, 1),
     "scapy": (2, 6),
-    "cryptography": (42,),
-    "pyyaml": (6, 0, 1),
+    "cryptography": (38, 0, 4),
+    "pyyaml": (6, 0),
 }
 """The oldest of each that `gatekeeper run` is made for, as in pyproject.toml."""
 _TOOLS: tuple[tuple[str, list[str], Version, str], ...] = (
