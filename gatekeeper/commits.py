@@ -136,7 +136,8 @@ class Commits:
             self._observer.changed("granted-elsewhere", Outcome(admitted=elsewhere.admitted), now=now)
             self._observer.changed("revoked-elsewhere", replace(elsewhere, admitted=()), now=now)
             if self._must_refill:
-                self._enforcer.restore(now=now)
+                ended = self._enforcer.restore(now=now).ended
+                self._observer.changed("ended", Outcome(ended=ended), now=now)
                 self._must_refill = False
             self._observer.mended(self._enforcer.mend(now=now))
             self._keep_counts()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -43,7 +44,8 @@ _NAMES = {
     "sequences": "sequence",
 }
 """Attributes of settings.py that have another name in rules.yaml."""
-_DURATIONS = frozenset({"ttl", "max_ttl", "skew"})
+_DURATIONS = frozenset({"ttl", "max_ttl", "skew", "hook_timeout"})
+_ARGUMENTS = frozenset({"on_open", "on_close"})
 _MOMENTS = frozenset({"not_after", "until"})
 
 
@@ -146,6 +148,8 @@ def _text(name: str, value: object, digest: Digest) -> str:  # noqa: PLR0911  (o
             return str(value.value)
         case bool():
             return str(value).lower()
+        case tuple() if name in _ARGUMENTS:
+            return shlex.join(value)
         case frozenset():
             return ", ".join(sorted(_text(name, one, digest) for one in value))
         case tuple():

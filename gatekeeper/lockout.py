@@ -14,17 +14,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from gatekeeper import observe, sessions
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import FirewallError, GatekeeperError
 from gatekeeper.firewall.adopt import Adoption, Peer, adopting, connections
-from gatekeeper.model import BY_HAND, Admit, Grant
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome
 from gatekeeper.networks import Source, covers, host, is_unicast, lies_in, show_source
 from gatekeeper.settings import Guard, Mode, Rules
 
+GRANTED = "granted-at-start"
+"""The name of such a change."""
+Note = Callable[[str, Outcome, float], object]
 _HOUR = 3600
 _MOST = 100
 """Peers that are granted what they had open: an address each, so that a crowd of scanners does not move in."""
@@ -38,11 +41,12 @@ class Present:
         self._adoption = adoption
         self.warnings = adoption.warnings
 
-    def let_in(self, enforcer: Enforcer) -> None:
-        """Give the grants that are needed, and say so in the log."""
+    def let_in(self, enforcer: Enforcer, note: Note = lambda *_: None) -> None:
+        """Give the grants that are needed, and say so in the log; ``note`` is told of them as well."""
         now = time.time()
         mine = missing([one for one in self._me if _can_have(one)], enforcer.allowlist, now=now)
-        _give(enforcer, mine, now, why="run was started from a session from there (--no-grant-me does without)")
+        why = "run was started from a session from there (--no-grant-me does without)"
+        note(GRANTED, _give(enforcer, mine, now, why=why), now)
         if self._adoption.kept:
             words = f"open connections that live on without a grant: {self._adoption.kept}"
             observe.message(f"{words}; `gatekeeper revoke ADDRESS` ends those of an address")
@@ -52,7 +56,8 @@ class Present:
             observe.message(f"who is connected is cut off: {error.message}", level=logging.WARNING)
             return
         theirs = missing(peers, enforcer.allowlist, now=now, at_most_ttl=True)
-        _give(enforcer, theirs[:_MOST], now, why="it is connected, and without a grant it would be cut off")
+        why = "it is connected, and without a grant it would be cut off"
+        note(GRANTED, _give(enforcer, theirs[:_MOST], now, why=why), now)
         if len(theirs) > _MOST:
             words = f"{len(theirs) - _MOST} more addresses are connected, got no grant, and are cut off"
             observe.message(f"{words}: `gatekeeper grant` lets them in", level=logging.WARNING)
@@ -115,14 +120,14 @@ def _can_have(one: Peer) -> bool:
     return False
 
 
-def _give(enforcer: Enforcer, grants: Sequence[Grant], now: float, *, why: str) -> None:
+def _give(enforcer: Enforcer, grants: Sequence[Grant], now: float, *, why: str) -> Outcome:
     if not grants:
-        return
+        return Outcome()
     try:
         (outcome,) = enforcer.carry_out([Admit(tuple(grants))], now=now)
     except GatekeeperError as error:  # no reason not to guard: what is open lives on, or the port was closed before
         observe.message(f"who is connected could not be granted: {error.message}", level=logging.ERROR)
-        return
+        return Outcome(error=error.message)
     if outcome.error is not None:
         observe.event("not-applied", {"error": outcome.error}, level=logging.ERROR)
     for grant in outcome.admitted:
@@ -130,3 +135,4 @@ def _give(enforcer: Enforcer, grants: Sequence[Grant], now: float, *, why: str) 
         until = datetime.fromtimestamp(grant.expires_at or 0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         undo = f"`gatekeeper revoke {source} {grant.service}` takes it back"
         observe.message(f"granted {grant.service} to {source} until {until}, for {why}; {undo}")
+    return outcome

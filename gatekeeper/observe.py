@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
+from gatekeeper.budget import Budget
 from gatekeeper.model import Decision, Grant, Mended, Outcome, Reason, Repair, Revoke
 from gatekeeper.networks import show_source
 from gatekeeper.packet import ECHOES, UDP, Header, triage
 from gatekeeper.problems import Problem
 
 _LOG = logging.getLogger("gatekeeper")
-_REFUSALS_PER_SECOND = 2.0
-_REFUSALS_AT_ONCE = 20.0
 _GRANTS_AT_ONCE = 100
 
 
@@ -37,7 +35,9 @@ class Observer:
         self._refused: Counter[Reason] = Counter()
         """The same, of packets: apart, so that nothing need be written for each one of a flood."""
         # Two budgets, so that a flood of strangers does not hide why a client was refused.
-        self._strangers, self._clients = _Budget(), _Budget()
+        self._strangers, self._clients = Budget(), Budget()
+        self.on_change: Callable[[str, Outcome, float], None] = lambda *_: None
+        """Told of each change of the grants, by the name that the log has for it, and when it was."""
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter."""
@@ -71,7 +71,7 @@ class Observer:
         if budget.take():
             self._log_refusal(decision, fields, budget)
 
-    def _budget(self, decision: Decision) -> _Budget:
+    def _budget(self, decision: Decision) -> Budget:
         self._refused[decision.reason] += 1
         # a replay is anybody's doing
         is_strangers = decision.client is None or decision.reason is Reason.REPLAYED
@@ -81,7 +81,7 @@ class Observer:
     def _would(self) -> str:
         return "would-" if self._is_trial else ""
 
-    def _log_refusal(self, decision: Decision, fields: Mapping[str, object], budget: _Budget) -> None:
+    def _log_refusal(self, decision: Decision, fields: Mapping[str, object], budget: Budget) -> None:
         words: dict[str, object] = {"reason": decision.reason.value}
         if decision.client:
             words["client"] = decision.client
@@ -113,6 +113,7 @@ class Observer:
 
     def changed(self, name: str, outcome: Outcome, *, now: float) -> None:
         """Log a change of the grants: a line for each (a sum, if there are many), and one for what was refused."""
+        self.on_change(name, outcome, now)
         grants = (*outcome.admitted, *outcome.ended)
         if len(grants) > _GRANTS_AT_ONCE:
             event(name, {"grants": len(grants)})
@@ -155,26 +156,6 @@ class Observer:
             event("mended", {"was": "wrong", "set": one}, level=logging.WARNING)
         if mended.error is not None:
             event("not-applied", {"error": mended.error}, level=logging.ERROR)
-
-
-class _Budget:
-    """How many lines may be written: some at once, then a few a second."""
-
-    def __init__(self) -> None:
-        self._lines = _REFUSALS_AT_ONCE
-        self._refilled = time.monotonic()
-        self.unshown = 0
-
-    def take(self) -> bool:
-        """Take a line, if one is left."""
-        now = time.monotonic()
-        self._lines = min(_REFUSALS_AT_ONCE, self._lines + (now - self._refilled) * _REFUSALS_PER_SECOND)
-        self._refilled = now
-        if self._lines < 1:
-            self.unshown += 1
-            return False
-        self._lines -= 1
-        return True
 
 
 def _port(header: Header) -> str:

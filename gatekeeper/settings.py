@@ -111,6 +111,10 @@ class Service:
     hours: tuple[Hours, ...] = ()
     """When knocks may open it; none named: at any time."""
     guard: Guard = Guard.INPUT
+    on_open: tuple[str, ...] = ()
+    """The program, with its arguments, that is run when a grant begins; empty: none."""
+    on_close: tuple[str, ...] = ()
+    """The same, when one ends."""
 
     def keeps(self, transport: Transport) -> bool:
         """Whether open connections outlive a grant that ends by time."""
@@ -279,6 +283,8 @@ class Rules:
     """Whether sealed knocks that were accepted are answered."""
     watch: bool = False
     """Whether ``run`` goes over to the file when it was changed, without being told to."""
+    hook_timeout: int = 10
+    """Seconds that a program of ``on_open`` or ``on_close`` may take."""
     server_keys: tuple[ServerKey, ...] = ()
     """Those that the rules name, the current one (no ``until``) first; without one, the state directory has it."""
 
@@ -291,6 +297,11 @@ class Rules:
     def has_sequences(self) -> bool:
         """Whether some client knocks by a port sequence."""
         return any(client.sequences is not None for client in self.clients.values())
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether programs are run when grants of some service begin or end."""
+        return any(one.on_open or one.on_close for one in self.services.values())
 
     @property
     def untagged(self) -> tuple[Shape, ...]:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "gatekeeper"
 
 FLOORS: dict[int, tuple[str, ...]] = {
     1: (
+        "budget",
         "duration",
         "echo",
         "errors",
@@ -34,6 +35,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "fwknop.text",
         "processes.hangup",
         "rules.moment",
+        "rules.programs",
         "sealed.primitives",
         "store.owner",
         "migrate.note",
@@ -54,6 +56,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "client.folders",
         "client.plain",
         "doctor.report",
+        "hooks.rights",
         "firewall.looks",
         "firewall.members",
         "firewall.netlink",
@@ -123,6 +126,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "knocks.sealed",
         "knocks.sequence",
         "processes.messages",
+        "hooks.telling",
         "rules.values",
         "sealed.layer",
         "migrate.command",
@@ -145,9 +149,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "firewall.steps",
         "processes.link",
         "processes.shared",
+        "hooks.running",
         "rules.fwknop",
+        "rules.hooks",
         "rules.sequences",
-        "rules.services",
         "store.journal",
         "store.stamps",
         "migrate.doors",
@@ -160,6 +165,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     6: (
         "answers",
         "enforce",
+        "hooks.sender",
+        "rules.services",
         "refusals",
         "serverkeys",
         "worker",
@@ -187,6 +194,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "cli.formats",
         "cli.fwknop",
         "explain.judge",
+        "processes.hooking",
         "processes.recorder",
     ),
     8: (
@@ -314,7 +322,9 @@ PURE = {
     "rules.document",
     "rules.values",
     "rules.clients",
+    "hooks.telling",
     "rules.fwknop",
+    "rules.hooks",
     "rules.sequences",
     "rules.services",
     "rules.schema",
@@ -372,6 +382,7 @@ OUTSIDE = {
     "fwknop",
     "migrate",
     "recording",
+    "hooks",
 }
 """The demo shows the house from outside; the others are empty faces."""
 
@@ -441,6 +452,7 @@ def test_heavy_libraries_are_imported_in_one_room_each() -> None:
             "rules.values",
             "rules.schema",
             "rules.services",
+            "rules.hooks",
             "rules.clients",
             "rules.sequences",
         },

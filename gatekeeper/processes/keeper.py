@@ -20,8 +20,10 @@ from gatekeeper.clock import Clock
 from gatekeeper.commits import Commits, Task
 from gatekeeper.enforce import Enforcer, Memory
 from gatekeeper.errors import StoreError
+from gatekeeper.hooks.sender import Sender
+from gatekeeper.hooks.telling import Teller
 from gatekeeper.load import restore
-from gatekeeper.model import Admit, Decision, Effect, Verdict
+from gatekeeper.model import Admit, Decision, Effect, Outcome, Verdict
 from gatekeeper.processes.child import READY, REPAIRED, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors, gathered
@@ -36,13 +38,15 @@ _LAST_WORDS = 0.4
 """Seconds, at the end, in which workers may hand over what they have."""
 
 
-def keep(plan: Plan, control: Control) -> None:
+def keep(plan: Plan, control: Control, *, hooks: socket.socket | None = None) -> None:
     """Keep store and kernel until ``control`` (from the supervisor) says ``stop`` or is closed.
+
+    ``hooks``: our end of the wire to who runs them.
 
     Raises:
         GatekeeperError: the store or the kernel cannot be used.
     """
-    keeper = Keeper(plan, control)
+    keeper = Keeper(plan, control, hooks)
     keeper.start()
     control.say(READY + b"live grants: %d" % keeper.live)
     keeper.run()
@@ -51,7 +55,7 @@ def keep(plan: Plan, control: Control) -> None:
 class Keeper:
     """Waits for what workers, supervisor and time bring, and has it done."""
 
-    def __init__(self, plan: Plan, control: Control) -> None:
+    def __init__(self, plan: Plan, control: Control, hooks: socket.socket | None = None) -> None:
         self._control = control
         self._present = plan.present
         self._rules = plan.rules
@@ -59,6 +63,10 @@ class Keeper:
         self._tasks: list[Task] = []
         self._untold: list[Message] = []
         self._observer = observe.Observer(is_trial=plan.observes)
+        self._teller = Teller(plan.rules)
+        self._hooks = Sender(hooks, self._observer.count) if hooks is not None and plan.rules.has_hooks else None
+        if self._hooks is not None:
+            self._observer.on_change = self._tell_hooks
         self._unconfirmed = plan.unconfirmed
         self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew)
         self._allowlist = SharedAllowlist(self._tell)
@@ -79,7 +87,7 @@ class Keeper:
         """Make the kernel what the store says."""
         restore(self._enforcer, self._observer)
         if self._present is not None:
-            self._present.let_in(self._enforcer)
+            self._present.let_in(self._enforcer, self._observer.on_change)
         self._unconfirmed.watch()
 
     @property
@@ -115,6 +123,8 @@ class Keeper:
         tasks, self._tasks = self._tasks, []
         self._commits.work(tasks)
         self._tell_all()
+        if self._hooks is not None:
+            self._hooks.say_lost()
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -143,6 +153,10 @@ class Keeper:
             self._commits.refill()
         for name in words[1:]:
             self._observer.count(name)
+
+    def _tell_hooks(self, reason: str, outcome: Outcome, now: float) -> None:
+        if self._hooks is not None:
+            self._hooks.send(self._teller.note(reason, outcome, now=now))
 
     # -- the workers
 

@@ -91,6 +91,20 @@ class Link:
                 raise LinkError(str(error)) from error
 
 
+class Wire:
+    """Both ends of a wire that outlives who is at them: for one way only, and not for ``Link``."""
+
+    def __init__(self) -> None:
+        self.written, self.read = pair()
+
+    def keep(self, *, written: bool, read: bool) -> None:
+        """Close, in a process that was just forked, the ends that are not its business."""
+        if not written:
+            self.written.close()
+        if not read:
+            self.read.close()
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
     """Make a wire."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

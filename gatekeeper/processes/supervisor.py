@@ -30,8 +30,9 @@ from gatekeeper.errors import GatekeeperError, QueueError
 from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.processes.child import GO, LINK, Child, Control, Main
 from gatekeeper.processes.guarding import guard
+from gatekeeper.processes.hooking import run_hooks
 from gatekeeper.processes.keeper import keep
-from gatekeeper.processes.link import pair
+from gatekeeper.processes.link import Wire, pair
 from gatekeeper.processes.packets import Seat, answers, work
 from gatekeeper.processes.places import Crew, Place, Workplace, bind, let_go, numbers, reap
 from gatekeeper.processes.plan import Plan
@@ -84,9 +85,11 @@ class Supervisor:
         self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
         self._answers = answers(plan.rules)
         self._recorders = [Place("recorder")] if plan.recording is not None else []
-        self._notes = pair() if plan.recording is not None else None  # from the workers, and to the recorder
+        self._notes = Wire() if plan.recording is not None else None  # from the workers, and to the recorder
         if self._notes is not None:
-            self._notes[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
+            self._notes.written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
+        self._hooks = Place("hooks")
+        self._hook_wire = Wire() if plan.rules.has_hooks else None  # from the keeper, and to who runs them
         self._was_ready = self._is_settled = self._has_gone = False
         self._stopping = False
         self._looked = time.monotonic()
@@ -139,7 +142,8 @@ class Supervisor:
         return min([_LOOK_EVERY, *(moment - now for moment in moments if moment > now)])
 
     def _places(self) -> Iterator[Place]:
-        yield from (self._guardian, *self._recorders, *self._workers, self._keeper)
+        hooks = [self._hooks] if self._hook_wire is not None else []
+        yield from (self._guardian, *self._recorders, *hooks, *self._workers, self._keeper)
 
     def _children(self) -> list[Child]:
         return [place.child for place in self._places() if place.child is not None]
@@ -206,8 +210,12 @@ class Supervisor:
     def _main(self, place: Place) -> Main:
         """Say what a child does that is no worker."""
         if self._notes is not None and self._plan.recording is not None and place in self._recorders:
-            return partial(record, self._plan.recording, end=self._notes[1])
-        return partial(guard if place is self._guardian else keep, self._plan)
+            return partial(record, self._plan.recording, end=self._notes.read)
+        if place is self._guardian:
+            return partial(guard, self._plan)
+        if place is self._hooks and self._hook_wire is not None:
+            return partial(run_hooks, end=self._hook_wire.read)
+        return partial(keep, self._plan, hooks=None if self._hook_wire is None else self._hook_wire.written)
 
     def _begin_worker(self, place: Workplace, keeper: Child) -> None:
         if not place.inlets:
@@ -215,7 +223,7 @@ class Supervisor:
         board = None if self._memory is None else Board(self._memory, place.number)
         if board is not None:
             board.post([])  # what the last one had on it is over
-        notes = None if self._notes is None else self._notes[0]
+        notes = None if self._notes is None else self._notes.written
         waits = not self._has_gone and len(self._workers) > 1
         seat = Seat(inlets=place.inlets, left=place.left, board=board, waits=waits, answers=self._answers, notes=notes)
         ours, its = pair()
@@ -235,10 +243,9 @@ class Supervisor:
             if self._answers is not None and not isinstance(place, Workplace):
                 self._answers.close()
             if self._notes is not None:
-                written, read = self._notes
-                (read if isinstance(place, Workplace) else written).close()
-                if place not in self._recorders and not isinstance(place, Workplace):
-                    read.close()
+                self._notes.keep(written=isinstance(place, Workplace), read=place in self._recorders)
+            if self._hook_wire is not None:  # nobody but the keeper may say what is to be run
+                self._hook_wire.keep(written=place is self._keeper, read=place is self._hooks)
             main(control)
 
         return Child(place.name, begin, log_format=self._plan.log_format)
@@ -314,6 +321,8 @@ class Supervisor:
             if self._answers is not None:
                 self._answers.close()
             self._answers = answers(plan.rules)
+        if plan.rules.has_hooks and self._hook_wire is None:  # once there, it stays: what it runs need not end
+            self._hook_wire = Wire()
         self._plan, self._is_settled, self._has_gone, self._died = plan, False, False, None
         for place in self._places():
             place.failures, place.next_try = 0, 0.0
@@ -340,6 +349,7 @@ class Supervisor:
         for workplace in self._workers:
             let_go(workplace)
         self._end([self._keeper, *self._recorders])
+        self._end([self._hooks])
 
     def _end(self, places: Sequence[Place]) -> None:
         """Ask them to end, and wait for it."""

@@ -14,8 +14,10 @@ from pathlib import Path
 from gatekeeper import progress
 from gatekeeper.garbage import unsearched
 from gatekeeper.problems import Problem, RulesError
+from gatekeeper.rules import programs
 from gatekeeper.rules.clients import MAX_KEY
 from gatekeeper.rules.document import MAX_BYTES, Document, Tell
+from gatekeeper.rules.hooks import Look
 from gatekeeper.rules.schema import Reader
 from gatekeeper.rules.sequences import MAX_FILE
 from gatekeeper.rules.values import ReadKey
@@ -33,12 +35,14 @@ def parse(  # noqa: PLR0913  (what a file means depends on all of these)
     file: str,
     read_key: ReadKey,
     read_private: ReadKey | None = None,
+    look: Look = lambda _: None,
     tell: Tell = lambda _: None,
     processors: int = 1,
 ) -> tuple[Rules, list[Problem]]:
     """Turn the text of a rules file into ``Rules`` and warnings.
 
-    ``tell``: how much of that is done. ``processors``: how many the machine has.
+    ``look`` looks at a program that it names. ``tell``: how much of that is done. ``processors``: how many the machine
+    has.
 
     Raises:
         RulesError: the file cannot be used; it carries every problem.
@@ -49,7 +53,7 @@ def parse(  # noqa: PLR0913  (what a file means depends on all of these)
         document.complain(None, "the file is empty", "start from the example rules/rules.yaml")
     if document.failed:
         raise document.error()
-    reader = Reader(document, read_key, read_private or read_key, processors=processors)
+    reader = Reader(document, read_key, read_private or read_key, look, processors=processors)
     rules = reader.read(root, lambda done: tell(_PARSING + done * (1 - _PARSING)))
     if document.failed:
         raise document.error()
@@ -92,7 +96,7 @@ def load(path: Path, *, note: Callable[[Path], None] = lambda _: None) -> tuple[
     processors = os.cpu_count() or 1
     with unsearched(), progress.shown(f"reading {path.name}") as tell:
         keys = {"read_key": read_key, "read_private": read_private}
-        rules, problems = parse(text, file=str(path), tell=tell, processors=processors, **keys)
+        rules, problems = parse(text, file=str(path), look=programs.look, tell=tell, processors=processors, **keys)
     if mode & _READABLE_BY_OTHERS and any(one.has_secrets for one in rules.clients.values()):
         warnings.insert(0, _too_open(str(path)))
     return rules, [*warnings, *problems]

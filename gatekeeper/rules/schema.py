@@ -1,7 +1,7 @@
 """What rules.yaml may say: nodes to ``Rules``, every problem noted at its line and column.
 
 Pure but for what it is handed: ``read_key`` fetches the content of a key file, ``read_private`` that of one which
-nobody else may read; ``processors`` is how many the machine has.
+nobody else may read; ``look`` looks at a program; ``processors`` is how many the machine has.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from dataclasses import replace
 import yaml
 
 from gatekeeper.firewall import lanes
-from gatekeeper.rules import values
+from gatekeeper.rules import hooks, values
 from gatekeeper.rules.clients import ClientReader
 from gatekeeper.rules.document import Document, Entry, Tell, is_empty
+from gatekeeper.rules.hooks import HookReader, Look
 from gatekeeper.rules.services import ServiceReader, warn_of_contradiction
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
-_TOP = ("mode", "refuse", "always", "never", "workers", "watch", "services", "knock", "server", "clients", "firewall")
+_TOP = (
+    *("mode", "refuse", "always", "never", "workers", "watch", hooks.ON_OPEN, hooks.ON_CLOSE, hooks.TIMEOUT),
+    *("services", "knock", "server", "clients", "firewall"),
+)
 _MOST_KNOCK_PORTS = 16
 _LAST_QUEUE = 65_536 - lanes.TAKEN
 _BACKENDS = ("auto", "ipset", "rules")
@@ -29,8 +33,10 @@ _VARIANTS = ("auto", "nft", "legacy")
 class Reader:
     """Reads one document into ``Rules``."""
 
-    def __init__(self, document: Document, read_key: ReadKey, read_private: ReadKey, *, processors: int) -> None:
-        self._doc = document
+    def __init__(
+        self, document: Document, read_key: ReadKey, read_private: ReadKey, look: Look, *, processors: int
+    ) -> None:
+        self._doc, self._look = document, look
         self._processors = processors
         self._read_key, self._read_private = read_key, read_private
 
@@ -43,7 +49,8 @@ class Reader:
         always, never = values.always(self._doc, top.get("always")), values.networks(self._doc, top.get("never"))
         if "always" in top:
             warn_of_contradiction(self._doc, top["always"], always, never)
-        service_reader = ServiceReader(self._doc, always=always, never=never)
+        hook_reader = HookReader(self._doc, self._look, top)
+        service_reader = ServiceReader(self._doc, hook_reader, always=always, never=never)
         services = service_reader.read(top.get("services"))
         if not services and not self._doc.failed:
             self._doc.complain(root, "no services: there is nothing to guard", "add a section services:")
@@ -67,6 +74,7 @@ class Reader:
             firewall=self._firewall(top.get("firewall")),
             workers=self._workers(top.get("workers")),
             watch=values.truth(self._doc, top.get("watch")),
+            hook_timeout=hooks.timeout(self._doc, top.get(hooks.TIMEOUT), default=knock.hook_timeout),
             server_keys=server_keys,
         )
 

@@ -9,13 +9,17 @@ import yaml
 
 from gatekeeper import duration
 from gatekeeper.networks import Address, Networks, Source, is_unicast
-from gatekeeper.rules import values
+from gatekeeper.rules import hooks, values
 from gatekeeper.rules.document import Document, Entry, is_empty
+from gatekeeper.rules.hooks import HookReader
 from gatekeeper.settings import Established, Guard, Ports, Service, Transport
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,15}", re.ASCII)  # 16: an ipset's name holds 31 in all
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,13}(?:[A-Za-z0-9_.:@-]|\+)?", re.ASCII)
-_FIELDS = ("port", "interface", "address", "ttl", "max_ttl", "established", "when", "always", "never", "guard")
+_FIELDS = (
+    *("port", "interface", "address", "ttl", "max_ttl", "established", "when", "always", "never", "guard"),
+    *(hooks.ON_OPEN, hooks.ON_CLOSE),
+)
 _EPHEMERAL = (32768, 60999)
 """The ports that Linux takes for outgoing connections (net.ipv4.ip_local_port_range)."""
 
@@ -23,9 +27,11 @@ _EPHEMERAL = (32768, 60999)
 class ServiceReader:
     """Reads the section ``services``."""
 
-    def __init__(self, document: Document, *, always: tuple[Source, ...], never: tuple[Source, ...]) -> None:
+    def __init__(
+        self, document: Document, hook_reader: HookReader, *, always: tuple[Source, ...], never: tuple[Source, ...]
+    ) -> None:
         """``always`` and ``never``: those of all services."""
-        self._doc = document
+        self._doc, self._hooks = document, hook_reader
         self._always, self._never = always, never
         self.named: set[str] = set()
         """All that the section names, also what is wrong and was complained about."""
@@ -73,6 +79,8 @@ class ServiceReader:
             never=never,
             hours=values.hours(self._doc, fields.get("when")),
             guard=guard,
+            on_open=self._hooks.read(fields, hooks.ON_OPEN),
+            on_close=self._hooks.read(fields, hooks.ON_CLOSE),
         )
         return service if ports else None
 

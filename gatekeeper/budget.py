@@ -1,0 +1,28 @@
+"""How many lines of a kind may be logged: some at once, then a few a second. A flood fills no disk."""
+
+from __future__ import annotations
+
+import time
+
+_EACH_SECOND = 2.0
+_AT_ONCE = 20.0
+
+
+class Budget:
+    """What is left, and how many lines were not shown since the last one that was."""
+
+    def __init__(self) -> None:
+        self._lines = _AT_ONCE
+        self._refilled = time.monotonic()
+        self.unshown = 0
+
+    def take(self) -> bool:
+        """Take a line, if one is left."""
+        now = time.monotonic()
+        self._lines = min(_AT_ONCE, self._lines + (now - self._refilled) * _EACH_SECOND)
+        self._refilled = now
+        if self._lines < 1:
+            self.unshown += 1
+            return False
+        self._lines -= 1
+        return True
