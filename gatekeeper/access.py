@@ -24,6 +24,7 @@ _OWN = Path("/etc/gatekeeper")
 """The one folder whose mode is ours to change."""
 
 _PLACE = "/opt/gatekeeper"
+_HOOKS = "/usr/local/lib/gatekeeper"
 
 Say = Callable[[str], None]
 
@@ -40,6 +41,20 @@ def require_reachable(paths: Sequence[Path]) -> None:
                 hint = f"install -D -m 600 {path} {_OWN / 'rules.yaml'}"
             else:
                 hint = f"make it anew in {_PLACE}: python3 -m venv {_PLACE} && {_PLACE}/bin/pip install '.[server]'"
+            raise UsageError(f"{path} is out of a service's sight: the units hide people's and temporary files", hint)
+
+
+def require_reachable_hooks(programs: Sequence[Path]) -> None:
+    """Refuse a program of ``on_open`` or ``on_close`` that the service cannot see.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for path in programs:
+        if any(
+            path.is_relative_to(folder) or Path(os.path.realpath(path)).is_relative_to(folder) for folder in _HIDDEN
+        ):
+            hint = f"put it elsewhere, such as {_HOOKS}, and name that in the rules"
             raise UsageError(f"{path} is out of a service's sight: the units hide people's and temporary files", hint)
 
 

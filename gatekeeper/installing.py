@@ -69,13 +69,11 @@ def install(order: Order, say: Say) -> None:
         _write(texts, order.root, say)
         return
     access.require_reachable([*_program_places(), order.rules])
+    access.require_reachable_hooks(_hooks(found))
     access.require_own_folder(order.state_dir)
     was_active = _is("active")
     _refuse_running_by_hand(order.state_dir, was_active=was_active)
-    if not setup.is_legacy:
-        access.make_user(units.USER, say=say)
-        access.let_read(order.rules, units.USER, say=say)
-        access.require_usable([*setup.program, "check", "--rules", setup.rules], user=units.USER)
+    _make_ready(setup, order, say)
     if was_active and not access.is_of(order.state_dir, setup.user):
         _systemctl("stop", units.SERVICE)
         say(f"stopped {units.SERVICE}: it will be another user (what is closed stays closed)")
@@ -101,6 +99,15 @@ def install(order: Order, say: Say) -> None:
         say(f"{words}; or they are stopped, and the ruleset is as it was before")
         if _is("enabled"):  # by an earlier install
             say("warning: both were enabled before, so they start with the next boot, confirmed or not")
+
+
+def _make_ready(setup: units.Setup, order: Order, say: Say) -> None:
+    """Make the service's user, who is also the one of hooks, and see that the rules are of use to it."""
+    if not setup.is_legacy or setup.has_hooks:
+        access.make_user(units.USER, say=say)
+    if not setup.is_legacy:
+        access.let_read(order.rules, units.USER, say=say)
+        access.require_usable([*setup.program, "check", "--rules", setup.rules], user=units.USER)
 
 
 def _give_runtime(setup: units.Setup) -> None:
@@ -161,6 +168,7 @@ def _setup(found: Rules, order: Order) -> units.Setup:
         state_dir=str(order.state_dir),
         is_legacy=tools.choose(found.firewall.variant).variant == "legacy",
         binds_low_port=found.acknowledge and Via.UDP in found.via and has_low,
+        has_hooks=found.has_hooks,
     )
 
 
@@ -169,6 +177,11 @@ def _texts(setup: units.Setup) -> dict[str, str]:
         return units.texts(setup)
     except ValueError as error:
         raise UsageError(str(error), "move it to a plainer path") from error
+
+
+def _hooks(found: Rules) -> list[Path]:
+    """Name the programs that are run when grants begin and end."""
+    return [Path(argv[0]) for one in found.services.values() for argv in (one.on_open, one.on_close) if argv]
 
 
 def _program_places() -> list[Path]:

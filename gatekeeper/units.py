@@ -5,7 +5,7 @@ What the rights are for, and which of them were tried by taking them away, stand
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SERVICE, EARLY = "gatekeeper.service", "gatekeeper-early.service"
 USER = "gatekeeper"
@@ -38,6 +38,8 @@ class Setup:
     """iptables-legacy: the service must be root."""
     binds_low_port: bool = False
     """Answers leave from a knock port below 1024."""
+    has_hooks: bool = False
+    """Programs are run when grants begin and end; a service that must be root becomes another user for that."""
 
     @property
     def user(self) -> str:
@@ -54,7 +56,7 @@ def texts(setup: Setup) -> dict[str, str]:
     for path in (*setup.program, setup.rules, setup.state_dir):
         if not path.isprintable():
             raise ValueError(f"{path!a} has characters that cannot stand in a systemd unit")
-    return {SERVICE: _service(setup), EARLY: _early(setup)}
+    return {SERVICE: _service(setup), EARLY: _early(replace(setup, has_hooks=False))}
 
 
 def _service(setup: Setup) -> str:
@@ -153,11 +155,17 @@ KeyringMode=private
 SystemCallArchitectures=native
 SystemCallFilter=@system-service seccomp
 SystemCallFilter=~@privileged @resources
-SystemCallErrorNumber=EPERM
+{_for_hooks(setup)}SystemCallErrorNumber=EPERM
 LimitCORE=0
 TasksMax=128
 SyslogIdentifier=gatekeeper
 """
+
+
+def _for_hooks(setup: Setup) -> str:
+    if not (setup.is_legacy and setup.has_hooks):
+        return ""
+    return "# on_open and on_close do not run as root.\nSystemCallFilter=@setuid\n"
 
 
 def _modules(setup: Setup) -> str:
@@ -175,6 +183,8 @@ def _user(setup: Setup) -> str:
     needed = ["CAP_NET_ADMIN", "CAP_NET_RAW"]
     if setup.binds_low_port:
         needed.append("CAP_NET_BIND_SERVICE")
+    if setup.is_legacy and setup.has_hooks:
+        needed += ["CAP_SETUID", "CAP_SETGID"]
     capabilities = f"CapabilityBoundingSet={' '.join(needed)}"
     if setup.is_legacy:
         return f"""\

@@ -15,6 +15,8 @@ from gatekeeper.errors import UsageError
 
 SETUP = units.Setup((sys.executable, "-I", "-m", "gatekeeper"), "/etc/gatekeeper/rules.yaml", "/var/lib/gatekeeper")
 LEGACY = replace(SETUP, is_legacy=True)
+HOOKS = replace(SETUP, has_hooks=True)
+LEGACY_HOOKS = replace(LEGACY, has_hooks=True)
 ODD = replace(SETUP, rules="/srv/100% $HOME/my rules.yaml", state_dir="/srv/s t", binds_low_port=True)
 UNITS = (units.SERVICE, units.EARLY)
 
@@ -25,7 +27,7 @@ def written(folder: Path, setup: units.Setup) -> list[Path]:
     return [folder / name for name in UNITS]
 
 
-@pytest.mark.parametrize("setup", [SETUP, LEGACY, ODD], ids=["nft", "legacy", "odd"])
+@pytest.mark.parametrize("setup", [SETUP, LEGACY, ODD, LEGACY_HOOKS], ids=["nft", "legacy", "odd", "legacy with hooks"])
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, setup: units.Setup) -> None:
     for path in written(tmp_path, setup):
         done = subprocess.run(
@@ -48,10 +50,21 @@ def test_the_service_has_a_user_of_its_own_and_no_capability_that_it_does_not_ne
     for text in units.texts(SETUP).values():
         assert "User=gatekeeper\n" in text
         assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n" in text
+    for text in (*units.texts(HOOKS).values(), units.texts(LEGACY_HOOKS)[units.EARLY]):
+        assert "SETUID" not in text
+        assert "@setuid" not in text
     for text in units.texts(LEGACY).values():
         assert "User=root\n" in text
         assert "# iptables-legacy refuses whoever is not root" in text
         assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW\n" in text
+
+
+def test_a_service_that_must_be_root_can_become_another_user_for_hooks_and_only_for_them() -> None:
+    text = units.texts(LEGACY_HOOKS)[units.SERVICE]
+    assert "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SETUID CAP_SETGID\n" in text
+    assert "SystemCallFilter=~@privileged @resources\n# " in text
+    assert "SystemCallFilter=@setuid\n" in text
+    assert "@setuid" not in units.texts(LEGACY)[units.SERVICE]
 
 
 def test_whichever_unit_starts_first_has_the_modules_of_legacy_loaded() -> None:
@@ -111,6 +124,14 @@ def test_an_install_whose_output_nobody_reads_is_not_left_half_done(tmp_path: Pa
     os.close(writer)
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in (tmp_path / "etc/systemd/system").iterdir()) == sorted(UNITS)
+
+
+@pytest.mark.parametrize("place", ["/home/me/told", "/tmp/told"])
+def test_a_hook_that_the_service_could_not_see_is_refused_with_where_to_put_it(place: str) -> None:
+    access.require_reachable_hooks([Path("/usr/bin/logger")])
+    with pytest.raises(UsageError, match="out of a service's sight") as refused:
+        access.require_reachable_hooks([Path("/usr/bin/logger"), Path(place)])
+    assert "/usr/local/lib/gatekeeper" in (refused.value.hint or "")
 
 
 def test_bad_rules_install_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
