@@ -24,7 +24,7 @@ _prctl = ctypes.CDLL(None).prctl
 
 
 def give_up(user: str) -> str:
-    """Become the service's user, if we are root, and hand no right on to a program; return who we are.
+    """Become the service's user, if we are root, and hand no right on to a program; return as whom it runs.
 
     Where there is no such user (gatekeeper was never installed as a service) it is nobody.
 
@@ -35,7 +35,7 @@ def give_up(user: str) -> str:
         Path("/proc/self/oom_score_adj").write_text("0")
     with contextlib.suppress(OSError):  # where the unit's filter forbids it
         os.setpriority(os.PRIO_PROCESS, 0, 0)
-    name = _become(user) if os.geteuid() == 0 else _name()
+    name = _become(user) if os.geteuid() == 0 else user  # by whatever name: the unit says who we are
     _prctl(_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)  # which are handed on otherwise; older kernels have none
     if _prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise GatekeeperError("hooks are not run: the kernel has no no_new_privs")
@@ -66,10 +66,3 @@ def _become(user: str) -> str:
         end_with_parent()  # which the kernel forgets with the old user
         return name
     raise GatekeeperError(f"hooks are not run: there is no user {user} here, nor {_NOBODY}", f"useradd --system {user}")
-
-
-def _name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"user {os.geteuid()}"

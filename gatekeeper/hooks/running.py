@@ -25,7 +25,7 @@ class Running:
 
         Raises:
             OSError: it is not there, or cannot be executed.
-            ValueError: there is something in its arguments that cannot be one.
+            ValueError, subprocess.SubprocessError: it cannot be started for another reason.
         """
         self.event = event
         self.deadline = time.monotonic() + event.limit

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import time
 from collections import deque
 from types import FrameType
@@ -37,8 +38,8 @@ _LINES, _LINE = 10, 300
 
 def run_hooks(control: Control, end: socket.socket) -> None:
     """Run what comes from ``end`` until the supervisor says ``stop`` or is gone."""
+    control.say(READY)  # at once, for the door does not wait for us either
     hooking = _Hooking(end)
-    control.say(READY)
     supervisor = control.socket.fileno()
     while not hooking.is_stopping:
         heard = hooking.wait(supervisor)
@@ -133,7 +134,7 @@ class _Hooking:
             busy.add(event.whose)
             try:
                 self._running.append(Running(event))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, subprocess.SubprocessError) as error:
                 words = error.strerror if isinstance(error, OSError) else None
                 self._complain(event, f"it cannot be started: {words or error}")
         self._waiting.extendleft(reversed(left))
@@ -157,13 +158,12 @@ class _Hooking:
 
 def _give_up() -> str | None:
     """Give up what hooks must not have; return why none can be run, if that is so."""
-    was_root = os.geteuid() == 0
     try:
         name = rights.give_up(units.USER)
     except GatekeeperError as error:
         observe.message(f"{error.message} ({error.hint})" if error.hint else error.message, level=logging.ERROR)
         return error.message
-    if was_root and name != units.USER:
+    if name != units.USER:
         words = f"there is no user {units.USER} here, as which hooks are run: they are run as {name}"
         observe.message(f"{words} (`gatekeeper install` makes it)", level=logging.WARNING)
     return None
