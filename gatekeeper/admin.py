@@ -166,7 +166,7 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
             client=check_client(name),
             server_key=serverkeys.current(the_rules, state_dir),
             services=tuple(_service(the_rules, one).name for one in named),
-            acknowledge=the_rules.acknowledge,
+            ack=the_rules.ack,
             bind=client is not None and client.must_bind,
             via="udp" if Via.UDP in the_rules.via else min(the_rules.via),
         )

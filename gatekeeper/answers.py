@@ -35,7 +35,7 @@ class Answers:
                 if version == 6 and not socket.has_dualstack_ipv6():
                     continue
                 self.close()
-                hint = "stop what listens there, choose another knock port, or take out acknowledge: true"
+                hint = "stop what listens there, choose another knock port, or take out ack: true"
                 raise QueueError(f"cannot send answers from udp/{port}: {error.strerror}", hint) from error
 
     def send(self, answer: Answer) -> None:

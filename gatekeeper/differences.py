@@ -39,7 +39,7 @@ _NAMES = {
     "knock_ports": "knock: port",
     "via": "knock: via",
     "skew": "knock: skew",
-    "acknowledge": "knock: acknowledge",
+    "ack": "knock: ack",
     "server_keys": "server",
     "sequences": "sequence",
 }

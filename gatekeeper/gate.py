@@ -254,7 +254,7 @@ class Gate:
             deadlines = [grant.expires_at for grant in grants if grant.expires_at is not None]
             ttl = min(math.ceil(min(deadlines) - now), _LONGEST_TTL) if deadlines else None
         answer = None
-        if self._rules.acknowledge and datagram.via is Via.UDP and (write := knock.answer) is not None:
+        if self._rules.ack and datagram.via is Via.UDP and (write := knock.answer) is not None:
             answer = Answer(datagram, lambda ephemeral: write(knock.action, ttl, ephemeral))
         return Decision(Verdict.DROP, reason, effect, client.name, answer=answer)
 

@@ -167,7 +167,7 @@ def _setup(found: Rules, order: Order) -> units.Setup:
         rules=str(order.rules),
         state_dir=str(order.state_dir),
         is_legacy=tools.choose(found.firewall.variant).variant == "legacy",
-        binds_low_port=found.acknowledge and Via.UDP in found.via and has_low,
+        binds_low_port=found.ack and Via.UDP in found.via and has_low,
         has_hooks=found.has_hooks,
     )
 

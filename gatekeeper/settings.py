@@ -279,7 +279,7 @@ class Rules:
     """Processes that look at packets, each with queues of its own."""
     skew: int = 120
     """Seconds that a client's clock may differ from ours."""
-    acknowledge: bool = False
+    ack: bool = False
     """Whether sealed knocks that were accepted are answered."""
     watch: bool = False
     """Whether ``run`` goes over to the file when it was changed, without being told to."""

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -30,7 +31,7 @@ THERE: Target = (socket.AF_INET, ("127.0.0.77", 0))
 SIX: Target = (socket.AF_INET6, ("::1", 0))
 
 
-def rules(port: int, *, acknowledge: bool = True) -> Rules:
+def rules(port: int, *, ack: bool = True) -> Rules:
     return Rules(
         services={
             "ssh": Service("ssh", (Ports(Transport.TCP, 22),), 3600),
@@ -42,7 +43,7 @@ def rules(port: int, *, acknowledge: bool = True) -> Rules:
             "phone": Client(name="phone", services=("ssh",), keys=(keys.public_of(PHONE),), not_after=1.0),
         },
         knock_ports=(port,),
-        acknowledge=acknowledge,
+        ack=ack,
     )
 
 
@@ -98,6 +99,11 @@ def maker(private: bytes = LAPTOP, *, close: bool = False, service: str | None =
     return SealedMaker(private, keys.public_of(SERVER), Ask(close=close, service=service, ttl=ttl))
 
 
+def answer(sent: Sent, mine: SealedMaker, *, timeout: float) -> wire.Answer | None:
+    """Wait for an answer from any address."""
+    return next((found for _, found in sent.answers(mine, timeout=timeout)), None)
+
+
 def answered(decision: Decision) -> Answer:
     assert decision.answer is not None, decision
     return decision.answer
@@ -122,7 +128,7 @@ def test_a_knock_that_was_accepted_is_answered_from_where_it_went(
     mine = maker(**asked)  # type: ignore[arg-type]
     sent = door.knock(target, mine)
     door.answers.send(answered(door.judge(target)))
-    found = sent.answer(mine, timeout=5)
+    found = answer(sent, mine, timeout=5)
     sent.close()
     assert found is not None
     assert (found.result, found.ttl) == (result, ttl)
@@ -144,7 +150,7 @@ def test_what_was_refused_is_not_answered(door: Door) -> None:
 
 
 def test_nothing_is_answered_unless_the_rules_say_so(door: Door) -> None:
-    silent = Door.gate_for(rules(door.port, acknowledge=False))
+    silent = Door.gate_for(rules(door.port, ack=False))
     sent = door.knock(HERE, maker())
     decision = door.judge(HERE, silent)
     assert (decision.reason, decision.answer) == (Reason.OPENED, None)
@@ -162,22 +168,43 @@ def test_a_client_believes_the_answer_to_its_own_knock_only(door: Door) -> None:
     for_first, for_second = (decision.write(keys.generate()) for decision in decisions)
     for junk in (b"", b"x", bytes(64), b"\xff" * 64, bytes(116), bytes(1500), for_second):
         door.send(to_first, junk)
-    assert first.answer(mine, timeout=0.1) is None
+    assert answer(first, mine, timeout=0.1) is None
+    assert first.forged == 7
     door.send(to_first, for_first)  # and what came before it has not spoilt it
     door.send(to_second, for_second)
     for sent in (first, second):
-        found = sent.answer(mine, timeout=5)
+        found = answer(sent, mine, timeout=5)
         assert found is not None
         assert found.result == wire.OPEN
         sent.close()
 
 
-def test_of_two_addresses_the_one_that_answers_is_enough(door: Door) -> None:
+def test_each_address_gives_an_answer_of_its_own_and_the_one_that_gives_none_keeps_no_other(door: Door) -> None:
     mine = maker()
     sent = knocker.send([SIX, HERE], door.port, mine, keep_open=True)
     assert sent.addresses == ["::1", "127.0.0.1"]
     door.answers.send(answered(door.judge(HERE)))
-    assert sent.answer(mine, timeout=5) is not None
+    assert [address for address, _ in sent.answers(mine, timeout=0.1)] == ["127.0.0.1"]
+    door.answers.send(answered(door.judge(SIX)))
+    begin = time.monotonic()
+    assert [address for address, _ in sent.answers(mine, timeout=5)] == ["::1"]
+    assert time.monotonic() - begin < 1
+    sent.close()
+
+
+def test_an_answer_goes_to_the_sender_of_the_packet_whatever_address_the_knock_names(door: Door) -> None:
+    """So nobody can have a server send to a third party; and who is behind NAT hears it."""
+    the_rules = rules(door.port)
+    laptop = replace(the_rules.clients["laptop"], for_others=True)
+    gate = Door.gate_for(replace(the_rules, clients={"laptop": laptop}))
+    mine = SealedMaker(LAPTOP, keys.public_of(SERVER), Ask(source="203.0.113.9"))
+    sent = door.knock(HERE, mine)
+    decision = door.judge(HERE, gate)
+    assert decision.effect is not None
+    assert "203.0.113.9" in str(decision.effect)
+    assert str(answered(decision).datagram.source) == "127.0.0.1"
+    door.answers.send(answered(decision))
+    assert answer(sent, mine, timeout=5) is not None
     sent.close()
 
 
@@ -186,7 +213,7 @@ def test_where_nothing_listens_there_is_no_wait(door: Door) -> None:
     mine = maker()
     sent = door.knock(HERE, mine)
     begin = time.monotonic()
-    assert sent.answer(mine, timeout=5) is None
+    assert answer(sent, mine, timeout=5) is None
     assert time.monotonic() - begin < 1
     sent.close()
 
@@ -199,7 +226,7 @@ def test_a_port_that_another_program_has_is_told() -> None:
             with pytest.raises(QueueError, match=f"cannot send answers from udp/{port}: Address already") as failure:
                 Answers([port])
         assert failure.value.hint is not None
-        assert "acknowledge" in failure.value.hint
+        assert "ack" in failure.value.hint
         Answers([port]).close()  # nothing of the failure is left
 
 

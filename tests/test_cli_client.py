@@ -357,16 +357,16 @@ def test_a_join_that_fails_leaves_no_profile(
 def test_invite_takes_the_services_of_a_client_that_is_in_the_rules(call: Call, server: list[str]) -> None:
     clients(server, f"  laptop: {{key: {LAPTOP_PUBLIC}, services: [web], bind: required}}\n")
     found = invite.parse(call("invite", "laptop", "--host", "2001:db8::1", *server).out)
-    assert (found.client, found.services, found.bind, found.acknowledge) == ("laptop", ("web",), True, False)
+    assert (found.client, found.services, found.bind, found.ack) == ("laptop", ("web",), True, False)
     assert (found.host, found.port) == ("2001:db8::1", 62201)
     again = call("invite", "laptop", "--host", "h", "--service", "ssh", "--service", "web", *server)
     assert invite.parse(again.out).services == ("ssh", "web")
 
 
 def test_invite_tells_the_port_and_whether_the_server_answers(call: Call, server: list[str]) -> None:
-    Path(server[1]).write_text(f"{SERVICES}knock: {{port: udp/4000, acknowledge: true}}\n")
+    Path(server[1]).write_text(f"{SERVICES}knock: {{port: udp/4000, ack: true}}\n")
     found = invite.parse(call("invite", "a", "--host", "h", "--service", "ssh", *server).out)
-    assert (found.port, found.acknowledge, found.bind) == (4000, True, False)
+    assert (found.port, found.ack, found.bind) == (4000, True, False)
 
 
 def test_invite_prints_a_qr_code_to_standard_output(call: Call, server: list[str]) -> None:
@@ -469,9 +469,9 @@ def test_a_server_that_gives_no_answer_is_told(call: Call, port: socket.socket) 
     """Nothing listens there any more, so there is nothing to wait for."""
     join_by_hand(port, host="127.0.0.1")
     port.close()
-    done = call("knock", "gate", "--acknowledge")
+    done = call("knock", "gate", "--ack")
     assert done.out.startswith("knocked at 127.0.0.1")
-    failed(Result(done.status, "", done.err), "127.0.0.1 did not answer 3 knocks", "acknowledge: true")
+    failed(Result(done.status, "", done.err), "127.0.0.1 did not answer 3 knocks", "ack: true")
 
 
 @pytest.mark.parametrize(
@@ -690,11 +690,11 @@ def test_between_private_addresses_a_knock_is_sent_with_its_address_and_without(
     [
         ["--close", "--wait", "tcp/22"],
         ["--close", "--ttl", "1h"],
-        ["--wait", "tcp/22", "--acknowledge"],
+        ["--wait", "tcp/22", "--ack"],
         ["--key-file", "x", "--ttl", "1h"],
         ["--key-file", "x", "--identity", "y"],
         ["--key-file", "x", "--source", "none"],
-        ["--key-file", "x", "--acknowledge"],
+        ["--key-file", "x", "--ack"],
         ["--service", ""],
         ["--service", "a-name-that-is-too-long"],
         ["--service", "\udcff"],

@@ -210,7 +210,7 @@ def sealed(*, address: str | None = None, way: Via = Via.UDP, **client: object) 
     """Have a gate decide about a sealed knock, from the client's usual address."""
     laptop = Client(name="laptop", services=("ssh",), keys=(keys.public_of(DEVICE),), **client)  # type: ignore[arg-type]
     services = {"ssh": replace(SSH, never=(ip_network("203.0.113.0/24"),)), "web": WEB}
-    rules = replace(RULES, clients={"laptop": laptop}, services=services, acknowledge=True)
+    rules = replace(RULES, clients={"laptop": laptop}, services=services, ack=True)
     the_gate = Gate(rules, enabled(rules, (ServerKey(SERVER_KEY),), now=NOW), Allowlist(()), replays=ReplayMemory())
     payload = wire.Payload(
         action=wire.OPEN,

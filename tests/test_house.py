@@ -21,10 +21,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "holds",
         "networks",
         "notify",
+        "older",
         "progress",
         "schedule",
         "units",
-        "cli.options",
         "client.packets",
         "confirm.commands",
         "doctor.finding",
@@ -51,6 +51,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "settings",
         "shadows",
         "status",
+        "cli.options",
         "client.addresses",
         "client.bridge",
         "client.folders",
@@ -354,6 +355,7 @@ PURE = {
     "reasons",
     "recording.notes",
     "recording.pcapng",
+    "older",
 }
 KEYS = "sealed.keys"
 """Pure but for ``generate``, which asks the operating system for chance; no pure room may call it."""

@@ -7,7 +7,7 @@ import os
 import sys
 
 from gatekeeper.cli import knocking
-from gatekeeper.cli.options import add_rules, add_state_dir, port
+from gatekeeper.cli.options import Older, add_rules, add_state_dir, port
 from gatekeeper.client import knocker
 from gatekeeper.client.profile import DEFAULT_PORT, WAYS, Profile
 from gatekeeper.errors import ClientError, UsageError
@@ -33,7 +33,7 @@ def _join(options: argparse.Namespace) -> None:
         identity=identity,
         port=found.port,
         services=found.services,
-        acknowledge=found.acknowledge,
+        ack=found.ack,
         bind=found.bind,
         via=found.via,
     )
@@ -116,7 +116,10 @@ def knock(parser: argparse.ArgumentParser) -> None:
         help="with --format sequence, the pause between packets, in milliseconds (default: none)",
     )
     parser.add_argument("--close", action="store_true", help="close instead of open")
-    parser.add_argument("--acknowledge", action="store_true", help="wait for the server's answer, if it gives any")
+    parser.add_argument(
+        "--ack", action="store_true", help="wait for the server's answer, and say until when it is open"
+    )
+    parser.add_argument("--acknowledge", dest="ack", action=Older, nargs=0, help=argparse.SUPPRESS)
     parser.add_argument("--wait", type=_tcp_port, metavar="tcp/N", help="connect to that port until it answers")
     parser.add_argument("--quiet", action="store_true", help="print nothing but what went wrong")
     parser.add_argument(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FWKNOP, SEQUENCE = FORMATS = ("fwknop", "sequence")
-_ONLY_SEALED = ("service", "via", "identity", "server_key", "acknowledge")
+_ONLY_SEALED = ("service", "via", "identity", "server_key", "ack")
 _NOT_OF = {
     None: ("access", "rc", "stanza", "steps", "delay"),
     FWKNOP: (*_ONLY_SEALED, "steps", "delay", "close"),

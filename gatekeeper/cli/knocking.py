@@ -15,6 +15,8 @@ TYPE_CHECKING = False  # as the one of typing, which takes 5 ms
 if TYPE_CHECKING:
     from argparse import Namespace as Options
     from collections.abc import Sequence
+
+    from gatekeeper.sealed.wire import Answer
 else:
 
     class Options:
@@ -32,7 +34,7 @@ DEFAULTS: dict[str, object] = {
     "port": None,
     "identity": None,
     "server_key": None,
-    "acknowledge": False,
+    "ack": False,
     "timeout": 10.0,
     "close": False,
     "wait": None,
@@ -50,6 +52,8 @@ DEFAULTS: dict[str, object] = {
 _OF_FORMATS = ("access", "rc", "stanza", "steps", "delay")
 """What only the formats of other daemons have."""
 _BY_UDP = "leave it out, or knock with --via udp"
+_TO_THE_MINUTE = 600
+"""Seconds: what is open for longer is told without the seconds."""
 _ANSWER_AFTER = (0.3, 0.7, 1.5)
 """Seconds to wait for an answer to each knock, where the server gives answers."""
 
@@ -82,7 +86,7 @@ def knock(options: Options) -> None:
     begin = time.monotonic()
     if options.wait is not None:
         _wait(options, way, found, maker, begin)
-    elif target.acknowledge and isinstance(way, Udp) and isinstance(maker, SealedMaker):
+    elif target.ack and isinstance(way, Udp) and isinstance(maker, SealedMaker):
         _knock_until_answered(options, target, way, found, maker)
     else:
         _say(options, way, knocker.send(found, way, maker))
@@ -130,25 +134,46 @@ def _say_answered(options: Options, begin: float) -> None:
 
 
 def _knock_until_answered(options: Options, target: Profile, way: Way, found: list[Target], maker: SealedMaker) -> None:
-    from gatekeeper import duration
-    from gatekeeper.sealed import wire
-
+    forged = 0
     for number, patience in enumerate(_ANSWER_AFTER):
         sent = knocker.send(found, way, maker, is_first_try=number == 0, keep_open=True)
         if number == 0:
             _say(options, way, sent)
+        silent = dict.fromkeys(sent.addresses)
         try:
-            answer = sent.answer(maker, timeout=patience)
+            for address, answer in sent.answers(maker, timeout=patience):
+                del silent[address]
+                if not options.quiet:
+                    print(f"{address} says: {_words(answer, time.time())}")
         finally:
             sent.close()
-        if answer is None:
-            continue
-        if not options.quiet:
-            length = "until closed" if answer.ttl == wire.FOREVER else f"for {duration.show(answer.ttl)}"
-            print("the server says: closed" if answer.result == wire.CLOSE else f"the server says: open {length}")
-        return
-    hint = "its log says why; or its rules have no `acknowledge: true`, or the answer was lost on the way"
-    raise ClientError(f"{target.host} did not answer {len(_ANSWER_AFTER)} knocks", hint)
+        forged += sent.forged
+        if len(silent) < len(sent.addresses):  # some networks have no IPv6 that gets through: one answer is enough
+            for address in silent:
+                _complain(f"{address} has not answered: it may be closed there, or its answer was lost")
+            return
+    words = f"{target.host} did not answer {len(_ANSWER_AFTER)} knocks"
+    if forged:
+        words += f"; what came in its place ({forged} datagrams) was not from the server with this key"
+    hint = (
+        "it may be open all the same, for an answer can be lost; if it is not, its log says why (is a clock "
+        "off?); a server answers only where its rules have `knock: {ack: true}`"
+    )
+    raise ClientError(words, hint)
+
+
+def _words(answer: Answer, now: float) -> str:
+    """Say what an answer says, by the clock and the time zone of this machine."""
+    from gatekeeper.sealed import wire
+
+    if answer.result == wire.CLOSE:
+        return "closed"
+    if answer.ttl == wire.FOREVER:
+        return "open until closed"
+    end, today = time.localtime(now + answer.ttl), time.localtime(now)
+    clock = "%H:%M" if answer.ttl >= _TO_THE_MINUTE else "%H:%M:%S"
+    is_today = end[:3] == today[:3]
+    return f"open until {time.strftime(clock if is_today else f'%Y-%m-%d {clock}', end)}"
 
 
 def connect(options: Options) -> None:
@@ -179,8 +204,8 @@ def _refuse_nonsense(options: Options) -> None:
         (options.close and options.wait is not None, "--wait waits for a port to open, and --close closes it"),
         (options.close and options.ttl is not None, "--ttl says for how long to open, and --close closes"),
         (
-            options.wait is not None and options.acknowledge,
-            "--wait and --acknowledge: one of them is enough",
+            options.wait is not None and options.ack,
+            "--wait and --ack: one of them is enough",
         ),
         (
             options.profile is not None and options.server_key is not None,
@@ -195,7 +220,7 @@ def _refuse_nonsense(options: Options) -> None:
 
         formats.refuse_nonsense(options, DEFAULTS)
     elif options.key_file is not None:
-        for name in ("ttl", "identity", "server_key", "acknowledge", "source"):
+        for name in ("ttl", "identity", "server_key", "ack", "source"):
             if getattr(options, name) != DEFAULTS[name]:
                 raise UsageError(f"--{name.replace('_', '-')} is not for plain keys (--key-file)")
     name = options.service
@@ -221,7 +246,7 @@ def _target(options: Options, at: int | None) -> tuple[Profile, Way, Maker]:
     if known is None:
         hint = "`gatekeeper join INVITE` makes one; or name --server-key and --identity, or a plain key by --key-file"
         raise ClientError(f"there is no profile {options.target!a}, and none for a host of that name", hint)
-    known.acknowledge = known.acknowledge or options.acknowledge
+    known.ack = known.ack or options.ack
     return known, _way(options, known, at), _maker(options, known)
 
 
@@ -232,8 +257,8 @@ def _way(options: Options, target: Profile, at: int | None) -> Way:
         return Udp(target.port if options.port is None else options.port)
     from gatekeeper.client import ways
 
-    if options.acknowledge:
-        raise UsageError(f"--acknowledge: the server's answer comes by UDP, and this knock goes by {via}", _BY_UDP)
+    if options.ack:
+        raise UsageError(f"--ack: the server's answer comes by UDP, and this knock goes by {via}", _BY_UDP)
     if via == ICMP:
         if options.port is not None:
             raise UsageError("--port: an echo request goes to no port", _BY_UDP)

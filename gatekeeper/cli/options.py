@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+
+from gatekeeper import older
 
 RULES = "/etc/gatekeeper/rules.yaml"
 STATE_DIR = "/var/lib/gatekeeper"
+
+
+class Older(argparse.Action):
+    """An option by an older name: it does what the newer one does, and says what that is."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, _values: object, name: str | None = None
+    ) -> None:
+        """Set it."""
+        if sys.stderr is not None:  # it may be closed; then print would take standard output
+            print(f"gatekeeper: warning: {older.words(name or '')}", file=sys.stderr)
+        setattr(namespace, self.dest, True)
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Invites: what a device needs to know of a server, in one line that holds no secret. Pure.
 
-``gatekeeper://HOST:PORT/CLIENT/SERVER-KEY/SERVICE,SERVICE[/acknowledge,bind,via-icmp]``, the key in the URL alphabet
+``gatekeeper://HOST:PORT/CLIENT/SERVER-KEY/SERVICE,SERVICE[/ack,bind,via-icmp]``, the key in the URL alphabet
 of base64. Nothing in it needs quoting in a shell, but for the brackets of an IPv6 address.
 """
 
@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from gatekeeper import older
 from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.errors import ClientError
 from gatekeeper.sealed import keys
@@ -29,14 +30,14 @@ class Invite(NamedTuple):
     client: str
     server_key: bytes
     services: tuple[str, ...]
-    acknowledge: bool = False
+    ack: bool = False
     bind: bool = False
     via: str = "udp"
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         key = keys.show(self.server_key).translate(_TO_URL).rstrip("=")
-        wanted = {"acknowledge": self.acknowledge, "bind": self.bind, f"via-{self.via}": self.via != "udp"}
+        wanted = {"ack": self.ack, "bind": self.bind, f"via-{self.via}": self.via != "udp"}
         options = ",".join(name for name, is_set in wanted.items() if is_set)
         services = ",".join(self.services)
         return f"{_SCHEME}://{host}:{self.port}/{self.client}/{key}/{services}{'/' if options else ''}{options}"
@@ -63,14 +64,14 @@ def _read(text: str) -> Invite:
     if len(parts) not in (3, 4):
         raise ValueError("a part of it is missing")
     client, key, services = parts[:3]
-    options = parts[3].split(",") if len(parts) == 4 else []
+    options = list(map(older.renamed, parts[3].split(","))) if len(parts) == 4 else []
     return Invite(
         host=check_host(url.hostname or ""),
         port=_check_port(url.port),
         client=check_client(client),
         server_key=keys.parse_public(key.translate(_FROM_URL) + "="),
         services=tuple(map(_check_service, services.split(","))),
-        acknowledge="acknowledge" in options,
+        ack="ack" in options,
         bind="bind" in options,
         via=next((way for way in ("icmp", "syn") if f"via-{way}" in options), "udp"),
     )

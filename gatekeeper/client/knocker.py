@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gatekeeper.client import addresses, stamps
 from gatekeeper.client.addresses import Target
@@ -154,25 +154,29 @@ class Sent:
     def __init__(self) -> None:
         self.addresses: list[str] = []
         self.failures: list[tuple[str, str]] = []
-        self._waiting: list[tuple[socket.socket, Handshake]] = []
+        self._waiting: list[tuple[socket.socket, Handshake, str]] = []
+        self.forged = 0
+        """How many datagrams have come in an answer's place and were none."""
 
-    def answer(self, maker: SealedMaker, *, timeout: float) -> wire.Answer | None:
-        """Wait for an answer to any of the knocks, for ``timeout`` seconds."""
+    def answers(self, maker: SealedMaker, *, timeout: float) -> Iterator[tuple[str, wire.Answer]]:
+        """Wait for the answers to these knocks, for ``timeout`` seconds in all; say which address gave each."""
         deadline = time.monotonic() + timeout
         while self._waiting and (left := deadline - time.monotonic()) > 0:
-            ready, _, _ = select.select([one for one, _ in self._waiting], [], [], left)
-            for one, handshake in [pair for pair in self._waiting if pair[0] in ready]:
+            ready, _, _ = select.select([one for one, _, _ in self._waiting], [], [], left)
+            for one, handshake, address in [its for its in self._waiting if its[0] in ready]:
                 try:
-                    return maker.open_answer(handshake, one.recv(2048))
+                    answer = maker.open_answer(handshake, one.recv(2048))
                 except OSError:  # a bounce
                     self._forget(one)
                 except ValueError:  # anybody can send something
-                    continue
-        return None
+                    self.forged += 1
+                else:
+                    self._forget(one)
+                    yield address, answer
 
-    def keep(self, one: socket.socket, handshake: Handshake) -> None:
+    def keep(self, one: socket.socket, handshake: Handshake, address: str) -> None:
         """Keep a socket for its answer."""
-        self._waiting.append((one, handshake))
+        self._waiting.append((one, handshake, address))
 
     def close(self) -> None:
         """Close the sockets."""
@@ -180,7 +184,7 @@ class Sent:
             self._waiting.pop()[0].close()
 
     def _forget(self, gone: socket.socket) -> None:
-        self._waiting = [pair for pair in self._waiting if pair[0] is not gone]
+        self._waiting = [its for its in self._waiting if its[0] is not gone]
         gone.close()
 
 
@@ -215,7 +219,7 @@ def send(
             way.send(one, knock.datagram, local, address)
             sent.addresses.append(address)
             if keep_open and knock.handshake is not None:
-                sent.keep(one, knock.handshake)
+                sent.keep(one, knock.handshake, address)
                 continue
         except OSError as error:
             failed = harmless if error.errno in _HARMLESS else sent.failures

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 
+from gatekeeper import older
 from gatekeeper.client import folders
 from gatekeeper.errors import ClientError
 from gatekeeper.sealed import keys
 
 DEFAULT_PORT = 62201
 _HEAD = "# A profile of gatekeeper: what this device knows of a server. No secret; the key is in the file `identity`.\n"
-_KEYS = ("host", "port", "server_key", "identity", "services", "acknowledge", "bind", "via")
+_KEYS = ("host", "port", "server_key", "identity", "services", "ack", "bind", "via")
 UDP, ICMP, SYN = WAYS = "udp", "icmp", "syn"
 """How a knock travels: to the knock port; in an echo request; in a SYN to a protected port."""
 _YES, _NO = "yes", "no"
@@ -22,7 +23,7 @@ _YES, _NO = "yes", "no"
 class Profile:
     """One server, as one device knows it.
 
-    ``identity``: the file that has our private key. ``acknowledge``: whether the server answers. ``bind``:
+    ``identity``: the file that has our private key. ``ack``: whether the server answers. ``bind``:
     whether knocks must name the address that they come from. ``via``: one of ``WAYS``.
     """
 
@@ -34,12 +35,12 @@ class Profile:
         identity: str,
         port: int = DEFAULT_PORT,
         services: tuple[str, ...] = (),
-        acknowledge: bool = False,
+        ack: bool = False,
         bind: bool = False,
         via: str = UDP,
     ) -> None:
         self.host, self.server_key, self.identity, self.port = host, server_key, identity, port
-        self.services, self.acknowledge, self.bind, self.via = services, acknowledge, bind, via
+        self.services, self.ack, self.bind, self.via = services, ack, bind, via
 
 
 def default_identity() -> str:
@@ -78,7 +79,7 @@ def check(profile: Profile) -> str:
         "server_key": keys.show(profile.server_key),
         "identity": profile.identity,
         "services": " ".join(profile.services),
-        "acknowledge": _YES if profile.acknowledge else _NO,
+        "ack": _YES if profile.ack else _NO,
         "bind": _YES if profile.bind else _NO,
     }
     if profile.via != UDP:  # clients from before there were others do not know the line
@@ -153,9 +154,10 @@ def _load(path: str) -> Profile:
 
 
 def _read(text: str) -> Profile:
-    found = {"port": str(DEFAULT_PORT), "services": "", "acknowledge": _NO, "bind": _NO, "via": UDP}
+    found = {"port": str(DEFAULT_PORT), "services": "", "ack": _NO, "bind": _NO, "via": UDP}
     for number, line in enumerate(text.split("\n"), 1):
         key, equals, value = (word.strip() for word in line.partition("="))
+        key = older.renamed(key)
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if not equals or key not in _KEYS or not value.isprintable():
@@ -174,7 +176,7 @@ def _read(text: str) -> Profile:
         identity=found["identity"],
         port=int(found["port"]),
         services=tuple(found["services"].split()),
-        acknowledge=_is_yes(found["acknowledge"]),
+        ack=_is_yes(found["ack"]),
         bind=_is_yes(found["bind"]),
         via=found["via"],
     )

@@ -85,7 +85,7 @@ class SealedKnocks:
     def __init__(self, rules: Rules, server_keys: tuple[ServerKey, ...]) -> None:
         """Work out what each client's keys share with ours: one X25519 for each pair. Then ``renew`` it."""
         self._services = {wire.service_id(name): name for name in rules.services}
-        self._answers = rules.acknowledge
+        self._answers = rules.ack
         clients = [(one.name, key) for one in rules.clients.values() for key in one.keys]
         self._servers = [_Server(key) for key in server_keys] if clients else []
         self._peers = [_peer(name, key, server) for server in self._servers for name, key in clients]

@@ -217,7 +217,7 @@ def answers(rules: Rules) -> Answers | None:
 
     One that is taken is no reason not to guard: any local user can take it.
     """
-    if not rules.acknowledge or Via.UDP not in rules.via:
+    if not rules.ack or Via.UDP not in rules.via:
         return None
     try:
         return Answers(rules.knock_ports)

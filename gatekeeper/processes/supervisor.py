@@ -363,4 +363,4 @@ class Supervisor:
 
 def _answering(rules: Rules) -> tuple[object, ...]:
     """Say what the sockets that answer depend on."""
-    return rules.acknowledge, rules.via, rules.knock_ports
+    return rules.ack, rules.via, rules.knock_ports

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from gatekeeper import older
 from gatekeeper.problems import Problem, RulesError
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -191,8 +192,13 @@ class Document:
         """Read a mapping whose keys are known; complain about all others."""
         fields: dict[str, Entry] = {}
         for entry in self.entries(node, what):
-            if entry.name in known:
-                fields[entry.name] = entry
+            name = older.renamed(entry.name)
+            if name in fields:
+                self.complain(entry.key, f'"{entry.name}" is an older name of "{name}", which stands in {what} too')
+            elif name in known:
+                fields[name] = entry
+                if name != entry.name:
+                    self.warn(entry.key, older.words(entry.name), "rename it: both mean the same")
             else:
                 self.complain(entry.key, f'unknown key "{entry.name}" in {what}', self.did_you_mean(entry.name, known))
         return fields

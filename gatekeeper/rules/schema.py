@@ -100,7 +100,7 @@ class Reader:
     def _knock(self, section: Entry | None, services: dict[str, Service]) -> Rules:
         """Read how knocks arrive, into rules that are empty otherwise."""
         default = Rules({}, {})
-        fields = self._doc.fields(Entry.value_of(section), "knock", ("port", "via", "skew", "acknowledge"))
+        fields = self._doc.fields(Entry.value_of(section), "knock", ("port", "via", "skew", "ack"))
         via = self._via(fields.get("via"), services)
         ports = self._knock_ports(fields.get("port"), via)
         for service in services.values():
@@ -112,10 +112,10 @@ class Reader:
         skew = values.seconds(self._doc, fields.get("skew"), default=default.skew)
         if skew is None or skew > default.skew:
             self._doc.complain(fields["skew"].value, f"skew is at most {default.skew}s", "take the line out")
-        acknowledge = values.truth(self._doc, fields.get("acknowledge"))
-        if acknowledge and Via.UDP not in via:
-            self._doc.warn(fields["acknowledge"].value, "only knocks by udp are answered", "take the line out")
-        return replace(default, knock_ports=ports, via=via, skew=skew or default.skew, acknowledge=acknowledge)
+        ack = values.truth(self._doc, fields.get("ack"))
+        if ack and Via.UDP not in via:
+            self._doc.warn(fields["ack"].value, "only knocks by udp are answered", "take the line out")
+        return replace(default, knock_ports=ports, via=via, skew=skew or default.skew, ack=ack)
 
     def _via(self, field: Entry | None, services: dict[str, Service]) -> frozenset[Via]:
         if field is None:

@@ -29,11 +29,11 @@ def test_an_invite_is_one_line_that_needs_no_quotes() -> None:
 
 
 def test_options_and_an_ipv6_address_have_their_form() -> None:
-    full = Invite("2001:db8::1", 4000, "joe@phone", SERVER, ("ssh",), acknowledge=True, bind=True)
+    full = Invite("2001:db8::1", 4000, "joe@phone", SERVER, ("ssh",), ack=True, bind=True)
     assert str(full).startswith("gatekeeper://[2001:db8::1]:4000/joe@phone/")
-    assert str(full).endswith("/ssh/acknowledge,bind")
+    assert str(full).endswith("/ssh/ack,bind")
     assert invite.parse(str(full)) == full
-    assert str(full._replace(acknowledge=False)).endswith("/ssh/bind")
+    assert str(full._replace(ack=False)).endswith("/ssh/bind")
 
 
 def test_an_invite_is_read_with_what_surrounds_a_copied_line() -> None:
@@ -63,7 +63,7 @@ _INVITES = st.builds(
     client=_CLIENTS,
     server_key=st.binary(min_size=32, max_size=32).map(keys.public_of),
     services=st.lists(_SERVICES, min_size=1, max_size=5).map(tuple),
-    acknowledge=st.booleans(),
+    ack=st.booleans(),
     bind=st.booleans(),
 )
 

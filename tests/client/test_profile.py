@@ -31,7 +31,7 @@ def one(**changes: object) -> Profile:
     return Profile(**(fields | changes))  # type: ignore[arg-type]
 
 
-FULL = {"port": 4000, "services": ("ssh", "web"), "acknowledge": True, "bind": True}
+FULL = {"port": 4000, "services": ("ssh", "web"), "ack": True, "bind": True}
 
 
 @pytest.mark.parametrize("changes", [{}, {"host": "2001:db8::1"}, FULL, {"via": "syn"}, {"identity": "/schlüssel/#1"}])
@@ -181,7 +181,7 @@ NEEDED = f"host = h\nserver_key = {KEY}\nidentity = /k\n"
         (NEEDED + "port = udp/62201\n", "'udp/62201' is not a port"),
         (NEEDED + f"port = {'9' * 5000}\n", "."),
         (NEEDED + "bind = true\n", "'true' is neither yes nor no"),
-        (NEEDED + "acknowledge = Yes\n", "'Yes' is neither yes nor no"),
+        (NEEDED + "ack = Yes\n", "'Yes' is neither yes nor no"),
         (NEEDED + "via = tcp\n", "'tcp' is none of udp, icmp, syn"),
         (NEEDED + "via = SYN\n", "'SYN' is none of"),
         (NEEDED + "via =\n", "there is no via"),
@@ -228,15 +228,15 @@ def test_no_text_makes_reading_raise_anything_else(words: list[str]) -> None:
 _TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=40)
 
 
-@given(host=_TEXT, identity=_TEXT, port=st.integers(1, 65535), acknowledge=st.booleans(), bind=st.booleans())
+@given(host=_TEXT, identity=_TEXT, port=st.integers(1, 65535), ack=st.booleans(), bind=st.booleans())
 def test_every_profile_is_read_as_it_was_written(
-    tmp_path_factory: pytest.TempPathFactory, host: str, identity: str, port: int, *, acknowledge: bool, bind: bool
+    tmp_path_factory: pytest.TempPathFactory, host: str, identity: str, port: int, *, ack: bool, bind: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
     before = os.environ.get("XDG_CONFIG_HOME")
     os.environ["XDG_CONFIG_HOME"] = str(folder)
     try:
-        some = one(host=host, identity=identity, port=port, acknowledge=acknowledge, bind=bind)
+        some = one(host=host, identity=identity, port=port, ack=ack, bind=bind)
         profile.save("a", some)
         found = profile.find("a")
     finally:

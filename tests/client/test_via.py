@@ -36,7 +36,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         made = profile.Profile(
             host="127.0.0.1", server_key=public, identity=str(tmp_path / "laptop.key"), port=4000, via=via
         )
-        made.acknowledge = via != profile.UDP  # which these ways do not wait for
+        made.ack = via != profile.UDP  # which these ways do not wait for
         profile.save(via, made)
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -143,8 +143,8 @@ NO_ECHO_PORT = "--port: an echo request goes to no port"
         (["knock", *PLAIN, "--via", "icmp", "--port", "22"], NO_ECHO_PORT, BY_UDP),
         (["connect", "udp", "22", "--via", "icmp", "--port", "4000"], NO_ECHO_PORT, BY_UDP),
         (["connect", "syn", "22", "--port", "4000"], "the port that is connected to, tcp/22", BY_UDP),
-        (["knock", "icmp", "--acknowledge"], "--acknowledge: the server's answer comes by UDP, and .* by icmp", BY_UDP),
-        (["knock", "udp", "--via", "syn", "--port", "22", "--acknowledge"], "comes by UDP, and .* by syn", BY_UDP),
+        (["knock", "icmp", "--ack"], "--ack: the server's answer comes by UDP, and .* by icmp", BY_UDP),
+        (["knock", "udp", "--via", "syn", "--port", "22", "--ack"], "comes by UDP, and .* by syn", BY_UDP),
     ],
     ids=lambda words: " ".join(words)[:40] if isinstance(words, list) else "",
 )

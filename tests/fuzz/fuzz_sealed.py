@@ -46,7 +46,7 @@ RULES = Rules(
         "laptop": Client(name="laptop", services=("ssh", "web"), keys=(SENDER,), for_others=True),
         "desk": Client(name="desk", services=("db",), open_key=b"a plain key that nothing here contains"),
     },
-    acknowledge=True,
+    ack=True,
 )
 MAY = {"ssh", "web"}
 REPLAYS = ReplayMemory()

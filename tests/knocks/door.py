@@ -30,11 +30,9 @@ DESK = Client(name="desk", services=("db",), keys=(keys.public_of(bytes(range(0x
 class Door:
     """A gate with its memory, for one laptop and one server key."""
 
-    def __init__(
-        self, *clients: Client, acknowledge: bool = False, skew: int = 120, until: float | None = None
-    ) -> None:
+    def __init__(self, *clients: Client, ack: bool = False, skew: int = 120, until: float | None = None) -> None:
         known = clients or (Client(name="laptop", services=("ssh", "web"), keys=(make.CLIENT_PUBLIC,)),)
-        self.rules = Rules(SERVICES, {one.name: one for one in (*known, DESK)}, acknowledge=acknowledge, skew=skew)
+        self.rules = Rules(SERVICES, {one.name: one for one in (*known, DESK)}, ack=ack, skew=skew)
         self.replays = ReplayMemory(skew=skew)
         formats = enabled(self.rules, (ServerKey(make.SERVER, until),), now=NOW)
         self.gate = Gate(self.rules, formats, Allowlist(()), replays=self.replays)

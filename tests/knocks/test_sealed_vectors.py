@@ -152,7 +152,7 @@ def test_we_read_what_an_independent_noise_seals_and_it_reads_our_answer(said: d
     """The answer has the shortest time of what was opened."""
     client = keys.generate()
     services = ("db",) if said.get("service") == "db" else ("ssh", "web")
-    door = Door(Client(name="phone", services=services, keys=(keys.public_of(client),)), acknowledge=True)
+    door = Door(Client(name="phone", services=services, keys=(keys.public_of(client),)), ack=True)
     key = make.tag_key(make.secret(client, make.SERVER_PUBLIC))
     tags = make.tags_at(make.SERVER_PUBLIC, key, int(NOW) // 120)
     peer = make.connected(client, make.SERVER_PUBLIC, tags)
@@ -169,7 +169,7 @@ def test_nothing_is_answered_where_the_rules_do_not_say_so() -> None:
 
 
 def test_no_refused_knock_is_answered() -> None:
-    door = Door(acknowledge=True)
+    door = Door(ack=True)
     raw = seal()
     assert door.judge(raw).answer is not None
     for refused in (raw, seal(action=3), seal(address=address(AWAY)), seal(-200)):

@@ -13,7 +13,7 @@ from tests.netns.site import wait_until
 
 
 def children(running: Gatekeeper) -> dict[str, int]:
-    """Return the process numbers of ``guardian``, ``keeper``, ``recorder``, ``hooks``, (one) ``worker``: who is there."""
+    """Return the process numbers of ``guardian``, ``keeper``, ``recorder``, ``hooks``, (one) ``worker``: of who is."""
     return dict(_members(running))
 
 

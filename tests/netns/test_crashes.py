@@ -128,7 +128,7 @@ def in_kernel(site: Site) -> set[str]:
 @pytest.mark.timeout(int(SECONDS * 2 + 60))
 def test_after_kills_at_any_moment_store_kernel_and_promises_agree(site: Site, request: pytest.FixtureRequest) -> None:
     device = Device(server_key(site))
-    text = rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}") + "knock: {acknowledge: true}\n"
+    text = rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}") + "knock: {ack: true}\n"
     site.write_rules(text)
     running = site.run()
     knockers = Knockers(site, device)

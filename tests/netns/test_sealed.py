@@ -360,7 +360,7 @@ def test_a_clock_that_was_wrong_and_is_put_right(site: Site) -> None:
 def test_the_server_answers_where_it_is_told_to_and_only_then(site: Site, version: int) -> None:
     """An answer comes from the address and the port that were knocked at, to accepted knocks only."""
     device = Device(server_key(site))
-    site.write_rules(rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}") + "knock: {acknowledge: true}\n")
+    site.write_rules(rules_for(laptop=f"{{key: {device.key}, services: [ssh]}}") + "knock: {ack: true}\n")
     site.run()
     one = site.udp_socket(version)
     with one:

@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,19 +63,15 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
 
 @pytest.fixture
 def hooks(tmp_path: Path) -> Iterator[Hooks]:
-    folder = tmp_path / "for all"
-    folder.mkdir()
-    folder.chmod(0o777)
-    if os.geteuid() == 0:  # hooks are somebody else, and pytest's folders are for their owner alone
-        for one in (tmp_path, *tmp_path.parents[:2]):
-            one.chmod(one.stat().st_mode | 0o011)
-    made = Hooks(folder, tmp_path / "log")
-    yield made
-    if made.child.control.fileno() >= 0:
-        made.child.kill(signal.SIGKILL)
-        wait_until(lambda: made.child.ended() is not None)
-    made.wire.written.close()
-    made.wire.read.close()
+    with tempfile.TemporaryDirectory(prefix="gatekeeper-test-") as folder:
+        Path(folder).chmod(0o777)  # hooks may be somebody else, and pytest's own folders are for their owner alone
+        made = Hooks(Path(folder), tmp_path / "log")
+        yield made
+        if made.child.control.fileno() >= 0:
+            made.child.kill(signal.SIGKILL)
+            wait_until(lambda: made.child.ended() is not None)
+        made.wire.written.close()
+        made.wire.read.close()
 
 
 def test_a_hook_has_no_rights_and_no_way_to_get_any(hooks: Hooks) -> None:

@@ -54,7 +54,7 @@ def _read_key(name: str) -> bytes:
 S = "services: {ssh: {port: tcp/22, max_ttl: 12h}, web: {port: tcp/443}}\n"
 GOOD = f"""\
 {S}
-knock: {{port: udp/4000, skew: 1m30s, acknowledge: true}}
+knock: {{port: udp/4000, skew: 1m30s, ack: true}}
 server:
   key_file: server.key
   old_keys:
@@ -80,7 +80,7 @@ clients:
 def test_a_good_file_is_read_as_it_is_meant() -> None:
     found, warnings = parse(GOOD)
     assert warnings == []
-    assert (found.knock_ports, found.skew, found.acknowledge) == ((4000,), 90, True)
+    assert (found.knock_ports, found.skew, found.ack) == ((4000,), 90, True)
     assert found.server_keys == (
         ServerKey(SERVER),
         ServerKey(OLD, datetime(2027, 2, 1, tzinfo=UTC).timestamp()),
@@ -119,7 +119,7 @@ def test_a_client_needs_a_key_and_services_only() -> None:
     found, warnings = parse(f"{S}clients: {{a: {{key: {A}, services: [ssh]}}}}")
     assert warnings == []
     assert found.clients["a"] == Client(name="a", services=("ssh",), keys=(public(0),))
-    assert (found.skew, found.acknowledge, found.server_keys) == (120, False, ())
+    assert (found.skew, found.ack, found.server_keys) == (120, False, ())
 
 
 def test_no_key_is_in_what_a_client_or_a_server_key_shows_of_itself() -> None:
@@ -241,8 +241,8 @@ BAD = [
     ("knock: {skew: ^3m}", "skew is at most 120s", None),
     ("knock: {skew: ^forever}", "skew is at most 120s", None),
     ("knock: {skew: ^60}", 'skew: "60" is not a duration', "did you mean 60s?"),
-    ("knock: {acknowledge: ^on}", 'acknowledge cannot be "on"', "true, false"),
-    ("knock: {^aknowledge: true}", 'unknown key "aknowledge" in knock', 'did you mean "acknowledge"?'),
+    ("knock: {ack: ^on}", 'ack cannot be "on"', "true, false"),
+    ("knock: {^akc: true}", 'unknown key "akc" in knock', 'did you mean "ack"?'),
     # server
     ("server: {key_file: ^lost.key}", "cannot read the key in lost.key: No such file", None),
     ("server: {key_file: ^rubbish.key}", "cannot be used: a key is 44 characters of base64, not 28", "wg genkey"),

@@ -290,7 +290,7 @@ def test_what_is_unwise_is_a_warning() -> None:
             "192.0.2.7/32 lies in never:, which goes before always:",
         ),
         (S + "mode: observe", "mode: observe drops nothing"),
-        (S + "knock: {via: icmp, acknowledge: true}", "only knocks by udp are answered"),
+        (S + "knock: {via: icmp, ack: true}", "only knocks by udp are answered"),
     ],
 )
 def test_what_is_odd_is_a_warning(text: str, message: str) -> None:
