@@ -22,6 +22,13 @@ def told(running: Gatekeeper) -> list[str]:
     return re.findall(r'hook-said .* said="(.*)"', running.log)
 
 
+def sockets(pid: int) -> set[str]:
+    """Name the wires that a process has an end of: Unix sockets of whole messages."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()]
+    wires = {f"socket:[{row[6]}]" for row in rows if row[4] == "0005"}
+    return wires & {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+
+
 def test_hooks_run_once_for_each_grant_whoever_begins_and_ends_it(site: Site) -> None:
     """A knock, a hand, time, a reload; not for what is renewed, and not again after a restart."""
     site.write_rules(RULES + HOOKS)
@@ -60,6 +67,10 @@ def test_hooks_that_never_end_delay_no_knock_no_close_and_no_stop(site: Site) ->
     site.write_rules(RULES + "on_open: [/bin/sleep, 600]\non_close: [/bin/sleep, 600]\nhook_timeout: 10m\n")
     site.ok("reload")
     pid = children(running)["hooks"]
+    wires = sockets(running.process.pid) & sockets(children(running)["keeper"])
+    assert wires, "the end by which the keeper says what is to be run"
+    for name in ("worker", "guardian", "hooks"):
+        assert not wires & sockets(children(running)[name]), name
     for number in range(4):
         site.ok("grant", many(4, number), "ssh")
     wait_until(lambda: len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) == 4)
