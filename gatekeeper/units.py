@@ -157,7 +157,7 @@ SystemCallFilter=@system-service seccomp
 SystemCallFilter=~@privileged @resources
 {_for_hooks(setup)}SystemCallErrorNumber=EPERM
 LimitCORE=0
-TasksMax=128
+TasksMax=256
 SyslogIdentifier=gatekeeper
 """
 

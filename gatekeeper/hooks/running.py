@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 
 from gatekeeper.hooks import rights
 from gatekeeper.hooks.telling import Event
@@ -76,12 +77,17 @@ class Running:
         if time.monotonic() > self.deadline and not self.is_late:
             self.is_late = True
             self.kill()
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
 
     def kill(self) -> None:
         """End it, and all that it has started and is still in its group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
 
     def finish(self) -> str | None:
         """Clear up behind one that has ended; return what went wrong, if anything did.
@@ -98,3 +104,11 @@ class Running:
         if status < 0:
             return f"killed by {signal.Signals(-status).name}"
         return f"exit status {status}" if status else None
+
+
+def bury_orphans(running: Collection[Running]) -> None:
+    """Clear up behind those that hooks have left, and that have ended."""
+    ours = {one.pid for one in running}
+    with contextlib.suppress(ChildProcessError):  # there are no children at all
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid not in ours:
+            os.waitpid(dead.si_pid, 0)

@@ -24,6 +24,8 @@ _ALWAYS = {
     "HOME": "/",
 }
 _OURS = "GATEKEEPER_"
+_MOST_PORTS = 256
+"""Of a service, that are told: an environment has its bounds."""
 
 
 class Event(NamedTuple):
@@ -77,7 +79,7 @@ class Teller:
             "CLIENT": grant.client,
             "SOURCE": show_source(grant.source),
             "SERVICE": service.name,
-            "PORTS": " ".join(map(str, service.ports)),
+            "PORTS": " ".join(map(str, service.ports[:_MOST_PORTS])),
             "AT": _moment(now),
             "TTL": "" if end is None else str(max(0, math.ceil(end - now))),
             "EXPIRES_AT": "" if end is None else _moment(end),

@@ -21,7 +21,7 @@ from gatekeeper import observe, units
 from gatekeeper.budget import Budget
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.hooks import rights
-from gatekeeper.hooks.running import Running
+from gatekeeper.hooks.running import Running, bury_orphans
 from gatekeeper.hooks.telling import Event, decode
 from gatekeeper.processes.child import LIFE_EVERY, READY, Control
 
@@ -64,6 +64,7 @@ class _Hooking:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         self._why_not = _give_up()
+        rights.adopt_orphans()
 
     def wait(self, supervisor: int) -> list[int]:
         """Wait for something to do; return which descriptors were heard."""
@@ -121,6 +122,7 @@ class _Hooking:
                 self._complain(one.event, error, one)
             else:
                 self._pass_on(one)
+        bury_orphans(self._running)
 
     def _begin(self) -> None:
         """Begin those whose turn it is: of each grant one at a time, in their order."""

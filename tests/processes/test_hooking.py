@@ -149,6 +149,15 @@ def test_a_stop_gives_those_that_run_a_moment_and_says_what_did_not_run(hooks: H
     assert "hook-lost number=1" in hooks.log
 
 
+def test_a_script_that_has_gone_wild_finds_its_bounds(hooks: Hooks) -> None:
+    hooks.send("for i in $(seq 200); do sleep 20 & done", limit=2)
+    wait_until(lambda: "annot fork" in hooks.log or "unavailable" in hooks.log)
+    hooks.send('touch "$HERE/x"', client="desk")
+    wait_until((hooks.folder / "x").exists)
+    children = Path(f"/proc/{hooks.child.pid}/task/{hooks.child.pid}/children")
+    wait_until(lambda: not children.read_text())  # what they leave is cleared up
+
+
 def test_it_ends_with_its_supervisor_though_it_is_another_user(hooks: Hooks) -> None:
     hooks.send('echo $$ > "$HERE/new"; mv "$HERE/new" "$HERE/pid"; exec sleep 60')
     wait_until((hooks.folder / "pid").exists)
