@@ -88,7 +88,7 @@ class Supervisor:
         self._notes = Wire() if plan.recording is not None else None  # from the workers, and to the recorder
         if self._notes is not None:
             self._notes.written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
-        self._hooks = Place("hooks")
+        self._hooks = Place("hook-runner")
         self._hook_wire = Wire() if plan.rules.has_hooks else None  # from the keeper, and to who runs them
         self._was_ready = self._is_settled = self._has_gone = False
         self._stopping = False

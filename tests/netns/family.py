@@ -13,7 +13,7 @@ from tests.netns.site import wait_until
 
 
 def children(running: Gatekeeper) -> dict[str, int]:
-    """Return the process numbers of ``guardian``, ``keeper``, ``recorder``, ``hooks``, (one) ``worker``: of who is."""
+    """Return the process numbers of ``guardian``, ``keeper``, ``recorder``, ``hook-runner`` and (one) ``worker``."""
     return dict(_members(running))
 
 

@@ -63,13 +63,13 @@ def test_hooks_run_once_for_each_grant_whoever_begins_and_ends_it(site: Site) ->
 def test_hooks_that_never_end_delay_no_knock_no_close_and_no_stop(site: Site) -> None:
     """All places of hooks are taken. A reload has brought them; it takes nobody down who is there already."""
     running = site.run()
-    assert "hooks" not in children(running)
+    assert "hook-runner" not in children(running)
     site.write_rules(RULES + "on_open: [/bin/sleep, 600]\non_close: [/bin/sleep, 600]\nhook_timeout: 10m\n")
     site.ok("reload")
-    pid = children(running)["hooks"]
+    pid = children(running)["hook-runner"]
     wires = sockets(running.process.pid) & sockets(children(running)["keeper"])
     assert wires, "the end by which the keeper says what is to be run"
-    for name in ("worker", "guardian", "hooks"):
+    for name in ("worker", "guardian", "hook-runner"):
         assert not wires & sockets(children(running)[name]), name
     for number in range(4):
         site.ok("grant", many(4, number), "ssh")
@@ -87,7 +87,7 @@ def test_hooks_that_never_end_delay_no_knock_no_close_and_no_stop(site: Site) ->
     assert site.connect(4) == "open"
     os.kill(pid, signal.SIGCONT)
     site.ok("reload")
-    assert children(running)["hooks"] == pid
+    assert children(running)["hook-runner"] == pid
     begin = time.monotonic()
     assert running.stop() == 0
     assert time.monotonic() - begin < 3
