@@ -27,7 +27,8 @@ from gatekeeper.networks import show_source
 from gatekeeper.settings import Rules, Via
 from gatekeeper.store.lock import runner
 
-_FOLDER = "etc/systemd/system"
+_FOLDER, _PACKAGED = "etc/systemd/system", "usr/lib/systemd/system"
+"""Where the administrator's units are, which come first (systemd.unit(5)), and those of a package."""
 _BOOTED = Path("/run/systemd/system")
 """There while systemd is the one that started the machine (sd_booted(3))."""
 _RUNTIME = Path("/run/gatekeeper")
@@ -139,10 +140,11 @@ def uninstall(root: Path | None, say: Say) -> None:
     if root is None:
         _require_systemd("gatekeeper uninstall")
     paths = [path for path in _paths(root or Path("/")) if path.exists()]
-    if not paths:
+    packaged = [path for path in _paths(root or Path("/"), _PACKAGED) if path.exists()]
+    if not paths and (root is not None or not packaged):
         hint = "`gatekeeper flush` takes a ruleset out that was loaded by hand"
         raise UsageError("gatekeeper is not installed as a service here", hint)
-    names = [path.name for path in paths]
+    names = list(dict.fromkeys(path.name for path in (*paths, *packaged)))
     if root is None:
         _systemctl("disable", "--now", "--quiet", *names)
         say(f"stopped and disabled {' and '.join(names)}")
@@ -205,14 +207,18 @@ def _refuse_running_by_hand(state_dir: Path, *, was_active: bool) -> None:
         raise UsageError(f"gatekeeper run is up already (process {pid})", "stop it first; its ports stay closed")
 
 
-def _paths(root: Path) -> list[Path]:
-    return [root / _FOLDER / name for name in (units.SERVICE, units.EARLY)]
+def _paths(root: Path, folder: str = _FOLDER) -> list[Path]:
+    return [root / folder / name for name in (units.SERVICE, units.EARLY)]
 
 
 def _write(texts: dict[str, str], root: Path, say: Say) -> None:
-    for path in _paths(root):
+    for path, packaged in zip(_paths(root), _paths(root, _PACKAGED), strict=True):
         text = texts[path.name]
         try:
+            if packaged.exists() and packaged.read_text() == text:  # what we wrote besides would hide its next version
+                path.unlink(missing_ok=True)
+                say(f"{packaged} is as it should be")
+                continue
             if path.exists() and path.read_text() == text:
                 say(f"{path} is as it should be")
                 continue

@@ -114,6 +114,28 @@ def test_units_are_written_once_replaced_when_older_and_removed(
     assert "not installed as a service here" in capsys.readouterr().err
 
 
+def test_a_package_s_own_units_are_used_where_they_say_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules, root = tmp_path / "rules.yaml", tmp_path / "root"
+    rules.write_text("services: {ssh: {port: tcp/22}}\nclients: {}\nfirewall: {variant: nft}\n")
+    command = ["install", "--rules", str(rules), "--root", str(root)]
+    assert cli.main(command) == 0
+    own, packaged = root / "etc/systemd/system", root / "usr/lib/systemd/system"
+    packaged.mkdir(parents=True)
+    for name in UNITS:
+        (packaged / name).write_bytes((own / name).read_bytes())
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert f"{packaged / units.SERVICE} is as it should be" in capsys.readouterr().out
+    assert list(own.iterdir()) == []
+    (packaged / units.SERVICE).write_text("of another version")
+    assert cli.main(command) == 0
+    assert [path.name for path in own.iterdir()] == [units.SERVICE]
+    assert cli.main(["uninstall", "--root", str(root)]) == 0
+    assert {path.name for path in packaged.iterdir()} == set(UNITS)
+
+
 def test_an_install_whose_output_nobody_reads_is_not_left_half_done(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("services: {ssh: {port: tcp/22}}\nclients: {}\nfirewall: {variant: nft}\n")
