@@ -21,7 +21,7 @@ from gatekeeper.errors import GatekeeperError, UsageError
 _HIDDEN = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  (it is what the units hide)
 """What the units keep from the service (``ProtectHome=``, ``PrivateTmp=``)."""
 _OWN = Path("/etc/gatekeeper")
-"""The one folder whose mode is ours to change."""
+"""The one folder whose mode, and that of those in it, is ours to change."""
 
 _PLACE = "/opt/gatekeeper"
 _HOOKS = "/usr/local/lib/gatekeeper"
@@ -100,17 +100,17 @@ def make_user(name: str, *, say: Say) -> None:
     say(f"made the system user {name}")
 
 
-def let_read(rules: Path, user: str, *, say: Say) -> None:
-    """Let the service's group, and nobody besides, read the rules that only root can read.
+def let_read(files: Sequence[Path], folders: Sequence[Path], user: str, *, say: Say) -> None:
+    """Let the service's group, and nobody besides, read rules that only root can read, and the folders they are in.
 
     Raises:
         GatekeeperError: the mode cannot be changed.
     """
     group = grp.getgrnam(user).gr_gid
-    for path, wanted in ((rules.parent, 0o050), (rules, 0o040)):
+    for path, wanted in (*((folder, 0o050) for folder in folders), *((file, 0o040) for file in files)):
         found = path.stat()
         is_shut = not found.st_mode & (wanted >> 3) and not (found.st_gid == group and found.st_mode & wanted)
-        if not is_shut or (path == rules.parent and path != _OWN):
+        if not is_shut or (path in folders and not path.is_relative_to(_OWN)):
             continue
         try:
             os.chown(path, -1, group)

@@ -7,14 +7,17 @@ that write a new file and rename it, or links that are pointed elsewhere, unless
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
+
+from gatekeeper import included
 
 _EVERY = 1.0
 """Seconds between two looks, at the least."""
 
-Identity = tuple[int, ...] | None
-"""``None``: there is no such file, or we may not look."""
+Identity = tuple[int, ...] | tuple[str, ...] | None
+"""``None``: there is no such file, or we may not look. Of a folder: which files in it the rules include."""
 
 
 class FileWatch:
@@ -47,6 +50,8 @@ class FileWatch:
 def _identity(path: Path) -> Identity:
     try:
         found = os.stat(path)  # noqa: PTH116  (of what a link leads to)
+        if stat.S_ISDIR(found.st_mode):  # not its time: editors keep files of their own beside those that they edit
+            return tuple(file.name for file in included.files(path))
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

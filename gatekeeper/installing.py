@@ -61,7 +61,8 @@ def install(order: Order, say: Say) -> None:
         GatekeeperError: it cannot work, and nothing was changed; or a step failed, and the message says which.
     """
     order = replace(order, rules=order.rules.absolute(), state_dir=order.state_dir.absolute())
-    found, _ = rules_file.load(order.rules)
+    read = rules_file.read(order.rules)
+    found = read.rules
     if order.root is None:
         _require_systemd("gatekeeper install")
     setup = _setup(found, order)
@@ -69,12 +70,12 @@ def install(order: Order, say: Say) -> None:
     if order.root is not None:
         _write(texts, order.root, say)
         return
-    access.require_reachable([*_program_places(), order.rules])
+    access.require_reachable([*_program_places(), *read.files])
     access.require_reachable_hooks(_hooks(found))
     access.require_own_folder(order.state_dir)
     was_active = _is("active")
     _refuse_running_by_hand(order.state_dir, was_active=was_active)
-    _make_ready(setup, order, say)
+    _make_ready(setup, order, read, say)
     if was_active and not access.is_of(order.state_dir, setup.user):
         _systemctl("stop", units.SERVICE)
         say(f"stopped {units.SERVICE}: it will be another user (what is closed stays closed)")
@@ -102,12 +103,13 @@ def install(order: Order, say: Say) -> None:
             say("warning: both were enabled before, so they start with the next boot, confirmed or not")
 
 
-def _make_ready(setup: units.Setup, order: Order, say: Say) -> None:
+def _make_ready(setup: units.Setup, order: Order, read: rules_file.Read, say: Say) -> None:
     """Make the service's user, who is also the one of hooks, and see that the rules are of use to it."""
     if not setup.is_legacy or setup.has_hooks:
         access.make_user(units.USER, say=say)
     if not setup.is_legacy:
-        access.let_read(order.rules, units.USER, say=say)
+        folders = [order.rules.parent, *([] if read.folder is None else [read.folder])]
+        access.let_read(read.files, folders, units.USER, say=say)
         access.require_usable([*setup.program, "check", "--rules", setup.rules], user=units.USER)
 
 

@@ -160,7 +160,7 @@ def test_a_bug_is_exit_3_and_says_so(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gatekeeper.rules.load", fail)
+    monkeypatch.setattr("gatekeeper.rules.read", fail)
     assert cli.main(["check", "--rules", str(rules)]) == 3
     assert "this is a bug in gatekeeper" in capsys.readouterr().err
 
@@ -171,7 +171,7 @@ def test_an_expected_error_is_exit_1_with_its_hint(
     def fail(*_: object) -> None:
         raise GatekeeperError("it is raining", "take an umbrella")
 
-    monkeypatch.setattr("gatekeeper.rules.load", fail)
+    monkeypatch.setattr("gatekeeper.rules.read", fail)
     assert cli.main(["check", "--rules", str(rules)]) == 1
     assert capsys.readouterr().err == "gatekeeper: error: it is raining\ngatekeeper: hint: take an umbrella\n"
 

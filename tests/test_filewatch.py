@@ -88,3 +88,16 @@ def test_looks_have_a_distance(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not watch.has_changed()
     monkeypatch.setattr(filewatch, "_EVERY", 60.0)
     assert not watch.has_changed()
+
+
+def test_a_folder_counts_by_the_files_that_rules_include_of_it(tmp_path: Path) -> None:
+    """And not by what an editor keeps there meanwhile."""
+    folder = tmp_path / "rules.d"
+    folder.mkdir()
+    (folder / "a.yaml").touch()
+    watch = watching(folder)
+    for name in (".a.yaml.swp", "4913", "a.yaml~"):
+        (folder / name).touch()
+    assert [watch.has_changed() for _ in range(3)] == [False] * 3
+    (folder / "a.yaml").rename(folder / "b.yaml")
+    assert [watch.has_changed() for _ in range(2)] == [False, True]

@@ -65,12 +65,14 @@ def _daemon() -> ModuleType:
 def _check(options: argparse.Namespace) -> None:
     from gatekeeper import rules
 
-    found, warnings = rules.load(Path(options.rules))
-    for warning in warnings:
+    read = rules.read(Path(options.rules))
+    found = read.rules
+    for warning in read.problems:
         print(warning, file=sys.stderr)
         if warning.hint:
             print(f"  hint: {warning.hint}", file=sys.stderr)
-    print(f"{options.rules}: ok ({_count(found.services, 'service')}, {_count(found.clients, 'client')})")
+    files = f", in {len(read.files)} files" if len(read.files) > 1 else ""
+    print(f"{options.rules}: ok ({_count(found.services, 'service')}, {_count(found.clients, 'client')}{files})")
 
 
 def _ruleset(options: argparse.Namespace) -> None:

@@ -94,8 +94,10 @@ class Scene:
         self.rules: Rules | None = None
         self.problems: list[Problem] = []
         self.rules_error: RulesError | None = None
+        self.rules_files: tuple[Path, ...] = (rules_file,)
         try:
-            self.rules, self.problems = rules.load(rules_file)
+            read = rules.read(rules_file)
+            self.rules, self.problems, self.rules_files = read.rules, read.problems, read.files
         except RulesError as error:
             self.rules_error, self.problems = error, error.problems
 

@@ -13,7 +13,7 @@ import yaml
 from gatekeeper import duration
 from gatekeeper.networks import Source
 from gatekeeper.rules import sequences, values
-from gatekeeper.rules.document import Document, Entry, Tell, is_empty
+from gatekeeper.rules.document import Document, Entry, Place, Tell, is_empty, place_of
 from gatekeeper.rules.fwknop import FwknopReader
 from gatekeeper.rules.sequences import SequenceReader
 from gatekeeper.rules.values import ReadKey
@@ -63,6 +63,8 @@ class ClientReader:
         taken += [(ports, f'a port of service "{one.name}"') for one in services.values() for ports in one.ports]
         self._sequences = SequenceReader(document, read_key, taken)
         self._fwknop = FwknopReader(document, read_key)
+        self.places: dict[str, Place] = {}
+        """Where each client stands."""
 
     def read(
         self, section: Entry | None, *, taken: Mapping[bytes, str], tell: Tell = lambda _: None
@@ -78,6 +80,7 @@ class ClientReader:
             client = self._client(entry)
             if client is not None:
                 clients[client.name] = client
+                self.places[client.name] = place_of(entry.key)
         for key, (field, what) in self._plain.items():
             begin, _, end = key.rpartition(b" ")
             if begin in self._plain and end.decode(errors="replace") in self._named:

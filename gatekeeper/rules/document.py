@@ -1,4 +1,4 @@
-"""A YAML file as nodes that know their place, read without trusting it.
+"""YAML files as nodes that know their place, read without trusting them.
 
 Pure. PyYAML parses; nothing is ever constructed from what it finds, so a tag cannot run code. Aliases are
 refused (they are how a small file explodes into a large one), and nesting is bounded. Scalars are taken as
@@ -7,14 +7,16 @@ they are written: ``open: 0123`` is the key ``0123``, whatever YAML thinks of oc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from gatekeeper import older
+from gatekeeper.escaping import escape
 from gatekeeper.problems import Problem, RulesError
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -30,6 +32,21 @@ _TELL_EVERY = 500
 Tell = Callable[[float], None]
 """Takes how much is read, from 0.0 to 1.0."""
 _NodeEvent = yaml.ScalarEvent | yaml.CollectionStartEvent | yaml.AliasEvent
+
+
+class Place(NamedTuple):
+    """Where something stands; lines count from 1."""
+
+    file: str
+    line: int
+
+
+class _Named(io.StringIO):
+    """A text that PyYAML asks for its name, so that each node knows its file."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +68,27 @@ class Entry:
 
 
 class Document:
-    """A parsed file, and the list of what is wrong with it. Readers return ``None`` where they complained."""
+    """A file, with those that it includes, and what is wrong there. Readers return ``None`` where they complained."""
 
     def __init__(self, file: str) -> None:
-        self.file = file
         self.problems: list[Problem] = []
+        self._folders = {file: ""}
+        self._file = file
+        """The one that is being parsed, and then the first."""
+
+    def include(self, file: str, folder: str, text: bytes) -> yaml.Node | None:
+        """Parse one more file. ``folder``: where its relative paths count from, seen from that of the first."""
+        first, self._file = self._file, file
+        self._folders[file] = folder
+        try:
+            return self.parse(text)
+        finally:
+            self._file = first
+
+    def path(self, node: yaml.Node, name: str) -> str:
+        """Return a path that stands at a node as it is seen from the folder of the first file."""
+        folder = self._folders.get(_file_of(node), "")
+        return f"{folder}/{name}" if folder and not name.startswith("/") else name
 
     def parse(self, text: bytes, tell: Tell = lambda _: None) -> yaml.Node | None:
         """Parse the text into nodes; complain and return ``None`` if it cannot be. ``tell``: how far it is."""
@@ -100,7 +133,7 @@ class Document:
         """
         root: yaml.Node | None = None
         above: list[yaml.CollectionNode] = []
-        for number, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        for number, event in enumerate(yaml.parse(_Named(text, self._file), Loader=_Loader)):
             if number % _TELL_EVERY == 0 and event.start_mark is not None:
                 tell(event.start_mark.index / (len(text) + 1))
             if isinstance(event, yaml.CollectionEndEvent):
@@ -141,17 +174,23 @@ class Document:
 
     def complain(self, where: yaml.Node | yaml.Event | None, message: str, hint: str | None = None) -> None:
         """Note a problem at a node's place."""
-        mark = where.start_mark if where is not None else None
-        self._add(mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, message, hint)
+        self.problems.append(self._problem(where, message, hint))
 
     def warn(self, where: yaml.Node | None, message: str, hint: str | None = None) -> None:
         """Note what is legal but unwise."""
+        self.problems.append(self._problem(where, message, hint)._replace(is_warning=True))
+
+    def complain_of_file(self, file: str, message: str, hint: str | None = None) -> None:
+        """Note a problem with a whole file that is included."""
+        self.problems.append(Problem(escape(file), 1, 1, _printable(message), hint))
+
+    def _problem(self, where: yaml.Node | yaml.Event | None, message: str, hint: str | None) -> Problem:
         mark = where.start_mark if where is not None else None
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        self.problems.append(Problem(self.file, line, column, _printable(message), hint, is_warning=True))
+        file, line, column = (mark.name, mark.line + 1, mark.column + 1) if mark else (self._file, 1, 1)
+        return Problem(escape(file), line, column, _printable(message), hint)
 
     def _add(self, line: int, column: int, message: str, hint: str | None) -> None:
-        self.problems.append(Problem(self.file, line, column, _printable(message), hint))
+        self.problems.append(Problem(escape(self._file), line, column, _printable(message), hint))
 
     def did_you_mean(self, name: str, known: tuple[str, ...]) -> str | None:
         """Build a hint, unless there are so many problems that this one is not shown (a search takes a while)."""
@@ -163,12 +202,17 @@ class Document:
         return any(not problem.is_warning for problem in self.problems)
 
     def error(self) -> RulesError:
-        """Everything that was noted, in the order of the file."""
-        ordered = sorted(self.problems, key=lambda problem: (problem.line, problem.column))
+        """Everything that was noted, file by file, in the order of each."""
+        numbers = {escape(file): number for number, file in enumerate(self._folders)}
+
+        def place(problem: Problem) -> tuple[int, int, int]:
+            return numbers.get(problem.file, len(numbers)), problem.line, problem.column
+
+        ordered = sorted(self.problems, key=place)
         errors = [problem for problem in ordered if not problem.is_warning]
         warnings = [problem for problem in ordered if problem.is_warning]
         shown = errors[:MAX_PROBLEMS] + warnings[: max(0, MAX_PROBLEMS - len(errors))]
-        return RulesError(sorted(shown, key=lambda problem: (problem.line, problem.column)), count=len(errors))
+        return RulesError(sorted(shown, key=place), count=len(errors))
 
     # -- readers
 
@@ -178,14 +222,15 @@ class Document:
             if not is_empty(node):
                 self.complain(node, f"{what} must be a mapping (name: value), not {kind(node)}")
             return
-        seen: dict[str, int] = {}
+        seen: dict[str, yaml.ScalarNode] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.complain(key, f"a key of {what} must be a word, not {kind(key)}")
             elif key.value in seen:
-                self.complain(key, f'"{key.value}" stands twice in {what} (first in line {seen[key.value]})')
+                first = f"first in {_place(seen[key.value], from_=key)}"
+                self.complain(key, f'"{key.value}" stands twice in {what} ({first})')
             else:
-                seen[key.value] = key.start_mark.line + 1
+                seen[key.value] = key
                 yield Entry(key, value)
 
     def fields(self, node: yaml.Node | None, what: str, known: tuple[str, ...]) -> dict[str, Entry]:
@@ -202,6 +247,18 @@ class Document:
             else:
                 self.complain(entry.key, f'unknown key "{entry.name}" in {what}', self.did_you_mean(entry.name, known))
         return fields
+
+    def merged(self, sections: Sequence[Entry], what: str) -> Entry | None:
+        """Make one section of those that several files have; complain about what is no section."""
+        if len(sections) < 2:
+            return next(iter(sections), None)
+        merged = yaml.MappingNode("", [], sections[0].key.start_mark, sections[0].key.end_mark)
+        for section in sections:
+            if isinstance(section.value, yaml.MappingNode):
+                merged.value += section.value.value
+            elif not is_empty(section.value):
+                list(self.entries(section.value, what))  # complains
+        return Entry(sections[0].key, merged)
 
     def text(self, node: yaml.Node, what: str) -> str | None:
         """Read a scalar as it is written."""
@@ -228,6 +285,21 @@ def _node(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> yaml.Node:
         return yaml.ScalarNode(tag, event.value, *marks)
     make = yaml.MappingNode if isinstance(event, yaml.MappingStartEvent) else yaml.SequenceNode
     return make(event.tag or "", [], *marks)
+
+
+def place_of(node: yaml.Node) -> Place:
+    """Return where a node stands."""
+    return Place(_file_of(node), node.start_mark.line + 1)
+
+
+def _file_of(node: yaml.Node) -> str:
+    return str(node.start_mark.name)
+
+
+def _place(node: yaml.Node, *, from_: yaml.Node) -> str:
+    """Name the place of a node, seen from another."""
+    file, line = place_of(node)
+    return f"line {line}" if file == _file_of(from_) else f"{file}, line {line}"
 
 
 def is_empty(node: yaml.Node | None) -> bool:

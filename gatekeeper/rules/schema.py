@@ -6,6 +6,7 @@ nobody else may read; ``look`` looks at a program; ``processors`` is how many th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import yaml
@@ -13,16 +14,17 @@ import yaml
 from gatekeeper.firewall import lanes
 from gatekeeper.rules import hooks, values
 from gatekeeper.rules.clients import ClientReader
-from gatekeeper.rules.document import Document, Entry, Tell, is_empty
+from gatekeeper.rules.document import Document, Entry, Place, Tell, is_empty
 from gatekeeper.rules.hooks import HookReader, Look
+from gatekeeper.rules.include import SECTIONS
 from gatekeeper.rules.services import ServiceReader, warn_of_contradiction
 from gatekeeper.rules.values import ReadKey
 from gatekeeper.sealed import keys
 from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
 _TOP = (
-    *("mode", "refuse", "always", "never", "workers", "watch", hooks.ON_OPEN, hooks.ON_CLOSE, hooks.TIMEOUT),
-    *("services", "knock", "server", "clients", "firewall"),
+    *("mode", "refuse", "always", "never", "workers", "watch", "include", hooks.ON_OPEN, hooks.ON_CLOSE, hooks.TIMEOUT),
+    *("knock", "server", "firewall", *SECTIONS),
 )
 _MOST_KNOCK_PORTS = 16
 _LAST_QUEUE = 65_536 - lanes.TAKEN
@@ -39,13 +41,19 @@ class Reader:
         self._doc, self._look = document, look
         self._processors = processors
         self._read_key, self._read_private = read_key, read_private
+        self.places: dict[str, Place] = {}
+        """Where each client stands."""
 
-    def read(self, root: yaml.Node | None, tell: Tell = lambda _: None) -> Rules:
+    def read(self, root: yaml.Node | None, more: Sequence[yaml.Node] = (), tell: Tell = lambda _: None) -> Rules:
         """Read everything, noting every problem; the result counts only if the document did not fail.
 
-        ``tell``: how much of the clients is read, for they can be many.
+        ``more``: the files that it includes. ``tell``: how much of the clients is read, for they can be many.
         """
         top = self._doc.fields(root, "the file", _TOP)
+        parts = [top, *(self._doc.fields(one, "an included file", SECTIONS) for one in more)]
+        for name in SECTIONS:
+            section = self._doc.merged([part[name] for part in parts if name in part], name)
+            top |= {} if section is None else {name: section}
         always, never = values.always(self._doc, top.get("always")), values.networks(self._doc, top.get("never"))
         if "always" in top:
             warn_of_contradiction(self._doc, top["always"], always, never)
@@ -61,6 +69,7 @@ class Reader:
             self._doc, self._read_key, services, named=service_reader.named, knock_ports=knock.knock_ports
         )
         clients = reader.read(top.get("clients"), taken=taken, tell=tell)
+        self.places = reader.places
         if not clients and not self._doc.failed:
             hint = "nobody can knock; only `gatekeeper grant` opens a port"
             self._doc.warn(top["clients"].key if "clients" in top else None, "no clients", hint)

@@ -188,7 +188,7 @@ def file_content(doc: Document, field: Entry, read_key: ReadKey, *, what: str = 
     if name is None:
         return None
     try:
-        return read_key(name)
+        return read_key(doc.path(field.value, name))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         doc.complain(field.value, f"cannot read {what}{name}: {reason}")

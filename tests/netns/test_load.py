@@ -190,7 +190,7 @@ def test_rules_are_opened_to_the_services_group_and_to_nobody_else(
     rules.touch(mode=0o600)
     said: list[str] = []
     for _ in range(2):
-        access.let_read(rules, "daemon", say=said.append)
+        access.let_read([rules], [rules.parent], "daemon", say=said.append)
     assert said == [f"let the group daemon, and nobody else, read {path}" for path in (rules.parent, rules)]
     assert rules.stat().st_mode & 0o777 == 0o640
     assert rules.parent.stat().st_mode & 0o777 == 0o750
