@@ -65,6 +65,10 @@ def _daemon() -> ModuleType:
 def _check(options: argparse.Namespace) -> None:
     from gatekeeper import rules
 
+    if options.schema:
+        print(rules.json_schema(), end="")
+        return
+
     read = rules.read(Path(options.rules))
     found = read.rules
     for warning in read.problems:
@@ -238,6 +242,7 @@ def check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_check)
     parser.description = "Exit 0, or every problem as FILE:LINE:COLUMN: what is wrong, with a hint, and exit 1."
     add_rules(parser)
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of rules.yaml, for editors")
 
 
 def ruleset(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,6 +173,11 @@ def _each(files: list[Path], folder: str, read_rules: Callable[[Path], bytes]) -
         except OSError as error:
             text = error
         yield Included(str(file), folder, text)
+
+
+def json_schema() -> str:
+    """Return the JSON Schema of rules.yaml: what editors can complete and check."""
+    return resources.files(__name__).joinpath("rules.schema.json").read_text(encoding="utf-8")
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, int]:
