@@ -12,6 +12,7 @@
     +-- CaptureError           a capture cannot be read or written
     +-- KeyFileError           a private key cannot be read, written or used
     +-- ConversionError        a configuration of fwknopd or knockd cannot be read, or nothing of it has an equal
+    +-- EditError              a rules file cannot be edited by a command
     +-- UsageError             what the command line asks for makes no sense here
 
 Only ``cli.py`` prints them. Anything else that reaches the top is a bug (exit status 3).
@@ -63,6 +64,10 @@ class KeyFileError(GatekeeperError):
 
 class ConversionError(GatekeeperError):
     """A configuration of another daemon cannot be read, or nothing in it has an equal here."""
+
+
+class EditError(GatekeeperError):
+    """A rules file cannot be edited by a command; it is as it was."""
 
 
 class UsageError(GatekeeperError):

@@ -47,6 +47,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: (
         "access",
         "filewatch",
+        "replacing",
         "problems",
         "sessions",
         "settings",
@@ -129,6 +130,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "knocks.sequence",
         "processes.messages",
         "hooks.telling",
+        "rules.edit",
         "rules.include",
         "rules.values",
         "sealed.layer",
@@ -215,6 +217,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "lockout",
         "reload",
         "cli.client",
+        "clientlist",
         "doctor.scene",
         "firewall.backends",
         "migrate.convert",
@@ -223,6 +226,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     10: (
         "admin",
         "load",
+        "cli.clients",
         "cli.reload",
         "doctor.clock",
         "doctor.files",
@@ -326,6 +330,7 @@ PURE = {
     "rules.values",
     "rules.clients",
     "hooks.telling",
+    "rules.edit",
     "rules.fwknop",
     "rules.hooks",
     "rules.include",
@@ -454,6 +459,7 @@ def test_heavy_libraries_are_imported_in_one_room_each() -> None:
         "netfilterqueue": {"worker", "inlet"},
         "yaml": {
             "rules.document",
+            "rules.edit",
             "rules.include",
             "rules.values",
             "rules.schema",

@@ -31,6 +31,7 @@ _COMMANDS = {
     "check": ("server", "check the rules; show every problem at once"),
     "diff": ("reload", "show what reload would change, in the rules and in the kernel"),
     "reload": ("reload", "have run go over to the rules file as it is now"),
+    "client": ("clients", "add, remove or list clients in the rules file"),
     "ruleset": ("server", "print what run would load into the kernel"),
     "status": ("server", "show services, live grants and counters"),
     "grant": ("server", "let a source in by hand"),

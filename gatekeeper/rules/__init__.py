@@ -120,7 +120,7 @@ def read(
 
     def read_rules(file: Path) -> bytes:
         note(file)
-        text, modes[str(file)] = (others[file], 0) if file in others else _read(file, MAX_BYTES)
+        text, modes[str(file)] = (others[file], _mode(file)) if file in others else _read(file, MAX_BYTES)
         return text
 
     try:
@@ -187,6 +187,14 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
         return file.read(limit + 1), mode
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file that may not be there yet."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -138,6 +138,7 @@ class Document:
                 tell(event.start_mark.index / (len(text) + 1))
             if isinstance(event, yaml.CollectionEndEvent):
                 done = above.pop()
+                done.end_mark = event.end_mark
                 if isinstance(done, yaml.MappingNode):
                     done.value = list(zip(done.value[::2], done.value[1::2], strict=True))
                 continue
