@@ -27,7 +27,7 @@ _ODD = "its layout is not one that is understood"
 _NULLS = frozenset({"null", "Null", "NULL"})
 _REST = re.compile(r"[ \t]*(#[^\n]*)?(\r?\n|\Z)")
 """What may follow on a line behind the last thing of it that means something."""
-_REST_IN_FLOW = re.compile(r"[ \t]*(,?)([ \t]*#[^\r\n]*)?[ \t]*(\r?\n|\Z)")
+_REST_IN_FLOW = re.compile(r"(?:[ \t]*(,))?([ \t]*#[^\r\n]*)?[ \t]*(\r?\n|\Z)")
 _JOINED = re.compile(
     r"^\s*[A-Za-z0-9][A-Za-z0-9_.@-]*: \{key: [A-Za-z0-9+/]{43}=, services: \[[^\]]*\]\}\s*$", re.MULTILINE
 )
@@ -230,8 +230,8 @@ def _with_first(text: str, root: yaml.Node | None, pair: Pair, entry: str) -> st
     if "\n" in text[begin:end]:
         raise CannotEditError("there is nothing in its clients but empty lines or comments")
     if begin < end:
-        text = text[:begin].rstrip(" ") + text[end:]
-        end = len(text[:begin].rstrip(" "))
+        kept = text[:begin].rstrip(" ")
+        text, end = kept + text[end:], len(kept)
     match = _REST.match(text, end)
     if match is None:
         raise CannotEditError("something stands behind its clients in the same line")
@@ -262,7 +262,7 @@ def _into_flow(text: str, pairs: Sequence[Pair], entry: str) -> str:
     rest = _REST_IN_FLOW.match(text, end)
     if rest is None or not _own_line(text, key):
         return f"{text[:end]}, {entry}{text[end:]}"
-    newline, comma, comment = _newline(text), rest[1], rest[2] or ""
+    newline, comma, comment = _newline(text), rest[1] or "", rest[2] or ""
     line = " " * key.start_mark.column + entry + comma
     return f"{text[:end]},{comment}{newline}{line}{newline}{text[rest.end() :]}"
 

@@ -1,0 +1,93 @@
+"""A file gets a new content: whole or not at all, and over no change of somebody else's."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gatekeeper import replacing
+from gatekeeper.errors import EditError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yaml"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    return path
+
+
+def test_it_keeps_mode_owner_and_attributes(file: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(file, 1234, 2345)
+    os.setxattr(file, "user.note", b"kept")
+    before = file.stat()
+    replacing.replace(file, b"old", b"new", like=file)
+    after = file.stat()
+    assert file.read_bytes() == b"new"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert os.getxattr(file, "user.note") == b"kept"
+    assert [path.name for path in file.parent.iterdir()] == ["rules.yaml"]
+
+
+def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    link = tmp_path / "etc" / "rules.yaml"
+    link.symlink_to("../rules.yaml")
+    replacing.replace(link, b"old", b"new", like=link)
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+
+
+def test_what_somebody_else_wrote_meanwhile_is_not_lost(file: Path) -> None:
+    file.write_bytes(b"theirs")
+    with pytest.raises(EditError, match="was changed by somebody else meanwhile"):
+        replacing.replace(file, b"old", b"new", like=file)
+    assert file.read_bytes() == b"theirs"
+    assert len(list(file.parent.iterdir())) == 1
+
+
+def test_a_new_file_gets_the_mode_of_its_model_and_never_replaces_one(file: Path) -> None:
+    new = file.with_name("new.yaml")
+    replacing.replace(new, None, b"new", like=file)
+    assert (new.read_bytes(), new.stat().st_mode & 0o777) == (b"new", 0o640)
+    with pytest.raises(EditError, match="was made by somebody else meanwhile"):
+        replacing.replace(new, None, b"newer", like=file)
+    assert new.read_bytes() == b"new"
+    assert len(list(file.parent.iterdir())) == 2
+
+
+def test_a_disk_that_is_full_leaves_the_file_as_it_was(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EditError, match="No space left on device; nothing was changed"):
+        replacing.replace(file, b"old", b"new", like=file)
+    assert file.read_bytes() == b"old"
+    assert len(list(file.parent.iterdir())) == 1
+
+
+def test_one_edits_at_a_time(tmp_path: Path) -> None:
+    order = []
+
+    def other() -> None:
+        with replacing.locked(tmp_path):
+            order.append("other")
+
+    with replacing.locked(tmp_path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EditError, match="No such file or directory"), replacing.locked(tmp_path / "not"):
+        pass
