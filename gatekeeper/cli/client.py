@@ -43,7 +43,8 @@ def _join(options: argparse.Namespace) -> None:
     path = profile.save(name, made)
     print(f"profile {name}: {path}")
     print(f"key {'made' if is_new else 'found'}: {identity} (it never leaves this device)")
-    print("\nOn the server, put this line under `clients:` in rules.yaml, and `gatekeeper reload` there:\n")
+    print("\nOn the server: sudo gatekeeper client add --reload 'LINE', with this line (or put it under `clients:` in")
+    print("rules.yaml yourself, and `gatekeeper reload`):\n")
     print(f"  {found.client}: {{key: {keys.show(keys.public_of(private))}, services: [{', '.join(found.services)}]}}")
     print(f"\nThen, here: gatekeeper knock {name}")
 
