@@ -369,6 +369,27 @@ def test_a_watched_file_is_reloaded_when_it_was_saved(site: Site, version: int) 
     assert running.log.count(" reloaded in ") == 3, "it was told to watch no longer"
 
 
+def test_a_client_in_an_included_file_comes_and_goes_by_commands(site: Site) -> None:
+    """It is added with --reload, and its removal is seen by watching. A file there that is bad changes nothing."""
+    site.write_rules(f"include: rules.d\nwatch: true\n{RULES}")
+    folder = site.directory / "rules.d"
+    folder.mkdir()
+    device = Device(server_key(site))
+    running = site.run()
+    line = f"ann: {{key: {device.key}, services: [ssh]}}"
+    assert "1 client added" in site.ok("client", "add", line, "--file", "rules.d/ann.yaml", "--reload")
+    site.knock(device.knock(), 4)
+    wait_until(lambda: site.connect(4) == "open")
+    (folder / "bad.yaml").write_text("clients: [")
+    done = site.command("reload")
+    assert (done.returncode, f"{folder / 'bad.yaml'}:" in done.stderr) == (1, True)
+    (folder / "bad.yaml").unlink()
+    site.ok("client", "remove", "ann")
+    assert (folder / "ann.yaml").read_text() == "clients:\n"
+    wait_until(lambda: "1 client removed" in running.log, seconds=12)
+    assert site.connect(4) == "silent"
+
+
 # -- what is there afterwards
 
 
