@@ -20,7 +20,7 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from gatekeeper import cli, rules
+from gatekeeper import cli, older, rules
 from gatekeeper.problems import RulesError
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry
@@ -160,7 +160,17 @@ def test_the_loader_and_the_schema_know_the_same_fields(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Document, "fields", noting)
     assert not is_loaded(VISIT)
-    assert known == {place: set(schema["properties"]) for place, schema in OBJECTS.items()}
+    assert known == {place: _current(schema) for place, schema in OBJECTS.items()}
+
+
+def _current(schema: dict[str, Any]) -> set[str]:
+    return {name for name, its in schema["properties"].items() if not its.get("deprecated")}
+
+
+def test_older_names_are_marked_as_such_where_the_newer_one_may_stand() -> None:
+    for place, schema in OBJECTS.items():
+        marked = set(schema["properties"]) - _current(schema)
+        assert marked == {old for old, new in older.NAMES.items() if new in schema["properties"]}, place
 
 
 def _words(schema: dict[str, Any]) -> set[str]:
@@ -172,16 +182,16 @@ def _words(schema: dict[str, Any]) -> set[str]:
 
 
 def test_they_know_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: dict[str, set[str]] = {}
+    known: set[tuple[str, frozenset[str]]] = set()
     word = values.word
 
     def noting(doc: Document, field: Entry, words: tuple[str, ...]) -> str | None:
-        known[field.name] = set(words)
+        known.add((field.name, frozenset(words)))
         return word(doc, field, words)
 
     monkeypatch.setattr(values, "word", noting)
     expected = {
-        name: words
+        (name, frozenset(words))
         for _, schema in OBJECTS.items()
         for name, its in schema["properties"].items()
         if (words := _words(its))
