@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from gatekeeper import duration, included, replacing, rules, schedule
 from gatekeeper.errors import EditError, UsageError
+from gatekeeper.escaping import escape
+from gatekeeper.garbage import unsearched
 from gatekeeper.networks import show_source
 from gatekeeper.problems import Problem, RulesError
 from gatekeeper.rules import edit
@@ -46,7 +48,7 @@ def add(rules_file: Path, name: str, fields: Mapping[str, Value], *, file: str |
         UsageError: there is such a client, or it would be none that can be used.
         EditError: the file cannot be edited, or not by us.
     """
-    with replacing.locked(rules_file.resolve().parent):
+    with replacing.locked(rules_file), unsearched():
         before = rules.read(rules_file)
         if name in before.rules.clients:
             place = before.places[name]
@@ -73,7 +75,7 @@ def remove(rules_file: Path, name: str) -> Edited:
         UsageError: there is no such client.
         EditError: the file cannot be edited, or not by us.
     """
-    with replacing.locked(rules_file.resolve().parent):
+    with replacing.locked(rules_file), unsearched():
         before = rules.read(rules_file)
         if name not in before.rules.clients:
             raise UsageError(f'there is no client "{name}" in the rules', "`gatekeeper client list` has all of them")
@@ -106,11 +108,11 @@ def _target(before: rules.Read, rules_file: Path, file: str | None) -> Path:
         if known.absolute() == target.absolute():
             return known
     if before.folder is None:
-        raise UsageError(f"{file} is no file of these rules", "add the line `include: rules.d` to them first")
+        raise UsageError(f"{escape(file)} is no file of these rules", "add the line `include: rules.d` to them first")
     is_taken = target.suffix == included.SUFFIX and not target.name.startswith(".")
     if target.parent.absolute() != before.folder.absolute() or not is_taken:
         hint = f"name a file *{included.SUFFIX} in {before.folder}, which they include; it is made if it is not there"
-        raise UsageError(f"{file} is no file of these rules", hint)
+        raise UsageError(f"{escape(file)} is no file of these rules", hint)
     return before.folder / target.name
 
 

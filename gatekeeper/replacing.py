@@ -9,30 +9,57 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from gatekeeper.errors import EditError
 
 _AS_ROOT = "run it as root, or with sudo"
+_PATIENCE = 10.0
+"""Seconds to wait for another command."""
+_GLANCE = 0.02
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other gatekeeper commands from editing files of a folder meanwhile; editors do not ask.
+def locked(path: Path) -> Iterator[None]:
+    """Keep other gatekeeper commands from editing files of a file's folder meanwhile; editors do not ask.
 
     Raises:
-        EditError: the folder cannot be opened.
+        EditError: the folder cannot be opened, or somebody else has it locked for too long.
     """
+    folder = _folder_of(path)
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise EditError(f"cannot open {folder}: {error.strerror}", _AS_ROOT) from error
+        hint = _AS_ROOT if isinstance(error, PermissionError) else None
+        raise EditError(f"cannot open {folder}: {error.strerror}", hint) from error
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _lock(fd, folder)
         yield
     finally:
         os.close(fd)
+
+
+def _folder_of(path: Path) -> Path:
+    try:
+        return path.resolve().parent
+    except (OSError, RuntimeError) as error:  # RuntimeError: its links go in a circle
+        raise EditError(f"cannot find {path}: its links go in a circle") from error
+
+
+def _lock(fd: int, folder: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                hint = "another gatekeeper command hangs: `fuser` on that folder tells which"
+                raise EditError(f"{folder} is locked by another process", hint) from None
+            time.sleep(_GLANCE)
+        else:
+            return
 
 
 def replace(path: Path, before: bytes | None, after: bytes, *, like: Path) -> None:

@@ -76,10 +76,10 @@ def test_one_edits_at_a_time(tmp_path: Path) -> None:
     order = []
 
     def other() -> None:
-        with replacing.locked(tmp_path):
+        with replacing.locked(tmp_path / "rules.yaml"):
             order.append("other")
 
-    with replacing.locked(tmp_path):
+    with replacing.locked(tmp_path / "rules.yaml"):
         thread = threading.Thread(target=other)
         thread.start()
         time.sleep(0.1)
@@ -89,5 +89,18 @@ def test_one_edits_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(EditError, match="No such file or directory"), replacing.locked(tmp_path / "not"):
+    with pytest.raises(EditError, match="No such file or directory"), replacing.locked(tmp_path / "not" / "rules.yaml"):
+        pass
+
+
+def test_links_that_go_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(EditError, match="its links go in a circle"), replacing.locked(tmp_path / "loop"):
+        pass
+
+
+def test_who_has_it_locked_for_ever_stops_nobody_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replacing, "_PATIENCE", 0.1)
+    file = tmp_path / "rules.yaml"
+    with replacing.locked(file), pytest.raises(EditError, match="is locked by another process"), replacing.locked(file):
         pass

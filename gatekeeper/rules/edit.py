@@ -53,7 +53,7 @@ def add(text: str, name: str, fields: Mapping[str, Value]) -> str:
         new = _into_flow(text, pair[1].value, f"{_scalar(name)}: {flow(fields)}")
     else:
         new = _behind_last(text, pair[1].value, name, fields)
-    _require(text, new, {**_clients(text), name: dict(fields)})
+    _require(root, new, {**_clients(root), name: dict(fields)})
     return new
 
 
@@ -63,14 +63,15 @@ def remove(text: str, name: str) -> str:
     Raises:
         CannotEditError: it cannot be done.
     """
-    pair = _section(text, _parse(text))
+    root = _parse(text)
+    pair = _section(text, root)
     pairs: list[Pair] = [] if pair is None or is_empty(pair[1]) else list(pair[1].value)
     number = next((number for number, (key, _) in enumerate(pairs) if key.value == name), None)
     if pair is None or number is None:
         raise CannotEditError("it is not in this file")
     out = _out_of_flow if text[pair[1].start_mark.index] == "{" else _out_of_block
     new = out(text, pairs, number)
-    _require(text, new, {one: its for one, its in _clients(text).items() if one != name})
+    _require(root, new, {one: its for one, its in _clients(root).items() if one != name})
     return new
 
 
@@ -100,15 +101,20 @@ def read_entry(text: str) -> tuple[str, dict[str, Value]]:
     name, fields = next(((key.value, plain(its)) for key, its in pairs if isinstance(key, yaml.ScalarNode)), ("", ""))
     if not isinstance(fields, dict):
         raise ValueError(_NONE)  # noqa: TRY004  (of a text that a user gave)
-    if len(fields) < len(pairs[0][1].value):
-        raise ValueError("a field stands twice in it")
     return str(name), fields
 
 
 def plain(node: yaml.Node | None) -> Value:
-    """Return what a node says, without its place."""
+    """Return what a node says, without its place.
+
+    Raises:
+        ValueError: a field stands twice.
+    """
     if isinstance(node, yaml.MappingNode):
-        return {str(key.value): plain(value) for key, value in node.value}
+        found = {str(key.value): plain(value) for key, value in node.value}
+        if len(found) < len(node.value):
+            raise ValueError("a field stands twice in it")
+        return found
     if isinstance(node, yaml.SequenceNode):
         return [plain(one) for one in node.value]
     return None if node is None or is_empty(node) else str(node.value)
@@ -134,15 +140,15 @@ def _section(text: str, root: yaml.Node | None) -> Pair | None:
     return next(((key, value) for key, value in root.value if key.value == _SECTION), None)
 
 
-def _clients(text: str) -> dict[str, Value]:
-    pair = _section(text, _parse(text))
-    found = plain(pair[1]) if pair is not None else None
+def _clients(root: yaml.Node | None) -> dict[str, Value]:
+    said = plain(root)
+    found = said.get(_SECTION) if isinstance(said, Mapping) else None
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _require(before: str, after: str, clients: Mapping[str, Value]) -> None:
-    """Compare what two texts say: the same, but for these clients (in their order)."""
-    old, new = plain(_parse(before)), plain(_parse(after))
+def _require(before: yaml.Node | None, after: str, clients: Mapping[str, Value]) -> None:
+    """Compare what a file says and what it would: the same, but for these clients (in their order)."""
+    old, new = plain(before), plain(_parse(after))
     sides = [dict(one) if isinstance(one, Mapping) else {} for one in (old, new)]
     found = sides[1].pop(_SECTION, None) or {}
     sides[0].pop(_SECTION, None)

@@ -15,6 +15,7 @@ from gatekeeper.rules.document import MAX_BYTES, Document, is_empty
 MAX_FILES = 1_000
 SECTIONS = ("services", "clients")
 FIELD = "include"
+_AS_ROOT = "run it as root or with sudo; if this is the service"
 
 
 class Included(NamedTuple):
@@ -73,6 +74,8 @@ def read(document: Document, root: yaml.Node | None, read_folder: ReadFolder, *,
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it has a character that no name has"
         hint = "make the folder, or take the line out: it is not passed over, for that would shut its clients out"
+        if isinstance(error, PermissionError):
+            hint = f"{_AS_ROOT}: chgrp gatekeeper {name} && chmod 750 {name}"
         document.complain(where, f"cannot include {name}: {reason}", hint)
         return roots
     for one in folder.misnamed:
@@ -85,7 +88,9 @@ def read(document: Document, root: yaml.Node | None, read_folder: ReadFolder, *,
 def _one(document: Document, file: Included, roots: list[yaml.Node]) -> int:
     """Parse a file; return its size."""
     if isinstance(file.text, OSError):
-        document.complain_of_file(file.file, f"cannot be read: {file.text.strerror}")
+        may_not = isinstance(file.text, PermissionError)
+        hint = f"{_AS_ROOT}: chgrp gatekeeper {file.file} && chmod 640 {file.file}" if may_not else None
+        document.complain_of_file(file.file, f"cannot be read: {file.text.strerror}", hint)
         return 0
     root = document.include(file.file, file.folder, file.text)
     if root is not None and not is_empty(root):

@@ -220,6 +220,7 @@ def test_a_client_is_read_as_it_stands_in_a_file() -> None:
         ("a: {key: x}\nb: {key: y}", "several clients"),
         ("? [a]\n: {key: x}", "does not look like"),
         ("a: {key: x, key: y}", "a field stands twice"),
+        ("a: {fwknop: {key: x, key: y}}", "a field stands twice"),
         ("a: &x {key: *x}", "does not look like"),
         ("a: !!python/object:os.system {key: x}", "does not look like"),
         ("\x00\udcff", "does not look like"),
