@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import stat
 import time
@@ -69,6 +70,7 @@ def replace(path: Path, before: bytes | None, after: bytes, *, like: Path) -> No
         EditError: it cannot be written, or says something else by now. Nothing was changed then.
     """
     target = path.resolve()
+    _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.new")  # hidden: `include` passes it over
     try:
         try:
@@ -86,6 +88,13 @@ def replace(path: Path, before: bytes | None, after: bytes, *, like: Path) -> No
     except OSError as error:
         hint = _AS_ROOT if isinstance(error, PermissionError) else None
         raise EditError(f"cannot write {path}: {error.strerror}; nothing was changed", hint) from error
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a command that was killed has left behind: it may hold keys."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}.new"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _require_same(path: Path, target: Path, before: bytes) -> None:

@@ -72,6 +72,16 @@ def test_a_disk_that_is_full_leaves_the_file_as_it_was(file: Path, monkeypatch: 
     assert len(list(file.parent.iterdir())) == 1
 
 
+def test_what_a_command_that_was_killed_left_behind_is_swept_away(file: Path) -> None:
+    left = file.with_name(".rules.yaml.0123456789ab.new")
+    others = [file.with_name(name) for name in (".rules.yaml.swp", "rules.yaml.new", ".other.yaml.0123456789ab.new")]
+    for path in (left, *others):
+        path.touch()
+    replacing.replace(file, b"old", b"new", like=file)
+    assert not left.exists()
+    assert all(path.exists() for path in others)
+
+
 def test_one_edits_at_a_time(tmp_path: Path) -> None:
     order = []
 

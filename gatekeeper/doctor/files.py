@@ -35,8 +35,8 @@ def rules(scene: Scene) -> Iterator[Finding]:
         )
     if scene.rules is not None:
         yield ok(f"{path} can be used; services: {len(scene.rules.services)}, clients: {len(scene.rules.clients)}")
-    real = [file.resolve() for file in scene.rules_files]
-    for one in dict.fromkeys((*scene.rules_files, *real, *(file.parent for file in real))):
+    real = [one.resolve() for one in scene.rules_paths]
+    for one in dict.fromkeys((*scene.rules_paths, *real, *(one.parent for one in real))):
         with contextlib.suppress(FileNotFoundError):
             found = _stat(one)
             if found.st_mode & _WRITE and not found.st_mode & stat.S_ISVTX:

@@ -94,10 +94,12 @@ class Scene:
         self.rules: Rules | None = None
         self.problems: list[Problem] = []
         self.rules_error: RulesError | None = None
-        self.rules_files: tuple[Path, ...] = (rules_file,)
+        self.rules_paths: tuple[Path, ...] = (rules_file,)
+        """The rules file, those that it includes, and their folder."""
         try:
             read = rules.read(rules_file)
-            self.rules, self.problems, self.rules_files = read.rules, read.problems, read.files
+            self.rules, self.problems = read.rules, read.problems
+            self.rules_paths = (*read.files, *([] if read.folder is None else [read.folder]))
         except RulesError as error:
             self.rules_error, self.problems = error, error.problems
 

@@ -132,3 +132,17 @@ def test_what_is_shown() -> None:
         "hint": "",
     }
     assert not report.is_wrong({"clock": found["clock"]})
+
+
+def test_files_that_the_rules_include_and_their_folder_must_be_nobody_elses(tmp_path: Path) -> None:
+    folder, main = tmp_path / "rules.d", tmp_path / "rules.yaml"
+    folder.mkdir()
+    main.write_text("include: rules.d\nservices: {ssh: {port: tcp/22}}\n")
+    (folder / "a.yaml").write_text("# nobody yet\n")
+    for path, mode in ((main, 0o600), (folder / "a.yaml", 0o602), (folder, 0o702)):
+        path.chmod(mode)
+    found = faults(files.rules(Scene(main, tmp_path / "state")))
+    told = [what for level, what in found if level is Level.WRONG]
+    assert told == [
+        f"{one} can be written by other users: they decide who gets in" for one in (folder / "a.yaml", folder)
+    ]
