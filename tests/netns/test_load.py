@@ -188,10 +188,16 @@ def test_rules_are_opened_to_the_services_group_and_to_nobody_else(
     rules = tmp_path / "etc" / "rules.yaml"
     rules.parent.mkdir(mode=0o700)
     rules.touch(mode=0o600)
+    folder = rules.parent / "rules.d"
+    folder.mkdir(mode=0o700)
+    (folder / "ann.yaml").touch(mode=0o600)
+    folders, files = [rules.parent, folder], [rules, folder / "ann.yaml"]
     said: list[str] = []
     for _ in range(2):
-        access.let_read([rules], [rules.parent], "daemon", say=said.append)
-    assert said == [f"let the group daemon, and nobody else, read {path}" for path in (rules.parent, rules)]
-    assert rules.stat().st_mode & 0o777 == 0o640
-    assert rules.parent.stat().st_mode & 0o777 == 0o750
-    assert rules.stat().st_gid == pwd.getpwnam("daemon").pw_gid
+        access.let_read(files, folders, "daemon", say=said.append)
+    assert said == [f"let the group daemon, and nobody else, read {path}" for path in (*folders, *files)]
+    for path in files:
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert path.stat().st_gid == pwd.getpwnam("daemon").pw_gid
+    for path in folders:
+        assert path.stat().st_mode & 0o777 == 0o750
