@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gatekeeper import cli, reasons
+from gatekeeper import reasons
+from gatekeeper.cli import commands
 from gatekeeper.firewall import drops
 from gatekeeper.model import Reason
 
@@ -46,4 +47,4 @@ def test_links_and_commands_are_right(path: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", text):
         assert (path.parent / link).exists(), link
     for command in re.findall(r"^\s+(?:sudo )?gatekeeper ([a-z-]+)", text, re.MULTILINE):
-        assert command in cli._COMMANDS, command
+        assert command in commands.COMMANDS, command

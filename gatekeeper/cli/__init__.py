@@ -1,6 +1,6 @@
 """The command line: reads arguments, calls one room, prints. The only room that prints errors.
 
-Exit status: 0 fine, 1 an expected error (with a hint, where there is one), 2 wrong usage, 3 a bug.
+Exit status: 0 fine, 1 an expected error (with a hint, where there is one), 2 wrong usage, 3 a bug, 130 Ctrl-C.
 Of the commands only the one that is called is set up, and it imports what it needs: ``knock`` must start
 fast, because ssh waits for it.
 """
@@ -8,13 +8,11 @@ fast, because ssh waits for it.
 from __future__ import annotations
 
 import errno
-import importlib
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from gatekeeper import __version__
 from gatekeeper.errors import GatekeeperError
 
 TYPE_CHECKING = False  # as the one of typing, which takes 5 ms
@@ -23,37 +21,9 @@ if TYPE_CHECKING:
 
     from gatekeeper.problems import RulesError
 
-_COMMANDS = {
-    "run": ("server", "guard the services of the rules, in the foreground"),
-    "load": ("units", "put the closed ruleset and the live grants in place, and end (for the early unit)"),
-    "install": ("units", "have systemd run gatekeeper, from before the network comes up"),
-    "uninstall": ("units", "take the units away, and gatekeeper out of the kernel: the ports are open then"),
-    "check": ("server", "check the rules; show every problem at once"),
-    "diff": ("reload", "show what reload would change, in the rules and in the kernel"),
-    "reload": ("reload", "have run go over to the rules file as it is now"),
-    "client": ("clients", "add, remove or list clients in the rules file"),
-    "ruleset": ("server", "print what run would load into the kernel"),
-    "status": ("server", "show services, live grants and counters"),
-    "grant": ("server", "let a source in by hand"),
-    "revoke": ("server", "end grants, and cut what is open"),
-    "doctor": ("doctor", "look for what can keep a door open, or shut, and say what to do"),
-    "explain": ("explain", "say of each packet of a capture what becomes of it, and why"),
-    "confirm": ("confirm", "let the ruleset stay that `run --confirm` has loaded"),
-    "flush": ("server", "take all of gatekeeper out of the kernel: the ports are open then"),
-    "invite": ("server", "print what a new client needs to know of this server, in one line"),
-    "reset-floor": ("server", "set back the replay floor of a client that a wrong clock has pushed ahead"),
-    "join": ("client", "take an invite: make a key and a profile, and print the line for rules.yaml"),
-    "knock": ("client", "send a knock"),
-    "connect": ("client", "knock, connect, and join the connection to standard input and output (for ssh)"),
-    "import": ("migrating", "make rules.yaml of the configuration of fwknopd or knockd"),
-    "keygen": ("client", "make a private key, and print its public half"),
-    "pubkey": ("client", "print the public half of a private key"),
-    "demo": ("server", "watch the real thing at work, in network namespaces of its own"),
-}
-_FUNCTIONS = {"import": "import_"}
-"""What sets a command up whose name Python keeps for itself."""
 _SHORT = ("knock", "connect")
 """What ssh waits for: as docs/client.md has it for ssh_config, it goes without argparse, which takes 10 ms."""
+_INTERRUPTED = 130
 _UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
 
@@ -64,16 +34,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not cost the rest
             stream.reconfigure(errors="backslashreplace")
     try:
+        status = _run(words)
+    except SystemExit:  # argparse has shown help, or what is wrong
+        if lost := _flush():
+            return lost
+        raise
+    return _flush() or status
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
         options = _options(words)
         command: Callable[[argparse.Namespace], int | None] = options.command
-        status = command(options) or 0
+        return command(options) or 0
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (the last door: a bug must say so)
+        return _tell(error)
+
+
+def _flush() -> int:
+    """Have what was printed written while an error can still be told; return the exit status of that."""
+    try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        status = 130
-    except Exception as error:  # noqa: BLE001  (the last door: a bug must say so)
-        status = _tell(error)
-    return status
+    except OSError as error:
+        return _tell(error)
+    return 0
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
@@ -83,26 +70,9 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
         if (options := knocking.short_way(words)) is not None:
             return options
-    import argparse
+    from gatekeeper.cli import commands
 
-    if words and words[0] in _COMMANDS:
-        name = words[0]
-        parser = argparse.ArgumentParser(prog=f"gatekeeper {name}")
-        module = importlib.import_module(f"gatekeeper.cli.{_COMMANDS[name][0]}")
-        getattr(module, _FUNCTIONS.get(name) or name.replace("-", "_"))(parser)
-        if name == "knock":  # steps may stand behind options
-            return parser.parse_intermixed_args(words[1:])
-        return parser.parse_args(words[1:])
-    parser = argparse.ArgumentParser(
-        prog="gatekeeper",
-        description="Ports that are closed and silent to everyone, and open at a knock to whoever holds a key.",
-        epilog="`gatekeeper COMMAND --help` explains a command. Start with `gatekeeper demo`.",
-    )
-    parser.add_argument("--version", action="version", version=f"gatekeeper {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (_, text) in _COMMANDS.items():
-        commands.add_parser(name, help=text)
-    return parser.parse_args(words)
+    return commands.called(words)
 
 
 def _tell(error: Exception) -> int:

@@ -12,16 +12,6 @@ from pathlib import Path
 from gatekeeper.cli.options import add_rules, add_state_dir
 from gatekeeper.errors import UsageError
 
-_EXAMPLES = """\
-examples:
-  tcpdump -w knocks.pcap -i any udp port 62201 or tcp port 22   (on the server, as root; Ctrl-C ends it)
-  gatekeeper explain knocks.pcap
-  gatekeeper explain knocks.pcap --rules new.yaml --state-dir /tmp/copy-of-state
-  gatekeeper explain knocks.pcap --json | jq -c 'select(.verdict == "drop") | [.time, .source, .reason]'
-  tcpdump -w - -U -i eth0 udp port 62201 | gatekeeper explain -
-  gatekeeper explain /var/lib/gatekeeper/refused.pcapng   (what `run --capture` has recorded)
-"""
-
 
 def _explain(options: argparse.Namespace) -> None:
     from gatekeeper import progress
@@ -67,14 +57,12 @@ def _moment(text: str) -> float:
 def explain(parser: argparse.ArgumentParser) -> None:
     """Set up ``explain``."""
     parser.set_defaults(command=_explain)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "Runs a capture (pcap or pcapng, also gzipped) through the gate, offline and without root, and says of each\n"
-        "packet what becomes of it and why. Each is judged as of when it was captured; what knocks in the capture\n"
-        "open is open for the packets behind them. Nothing is written, and no payload is shown.\n"
+        "Runs a capture (pcap or pcapng, also gzipped) through the gate, offline and without root, and says of each "
+        "packet what becomes of it and why. Each is judged as of when it was captured; what knocks in the capture "
+        "open is open for the packets behind them. Nothing is written, and no payload is shown. "
         "The server's key comes from the rules or the state directory."
     )
-    parser.epilog = _EXAMPLES
     parser.add_argument("capture", metavar="CAPTURE", help="a file; - is standard input")
     parser.add_argument("--at", metavar="TIME", type=_moment, help="judge all packets as of this time")
     parser.add_argument("--json", action="store_true", help="print JSON: one object a line")
