@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from gatekeeper import stopping
+from gatekeeper import progress, stopping
 from gatekeeper.confirm import ending
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import apply
@@ -34,7 +34,9 @@ def flush(state_dir: Path, *, stop: bool) -> list[str]:
     for lock in locks:
         pid = holder(lock)
         if pid is not None:  # one run holds both locks
-            done.append(f"stopped run (process {pid}): {stopping.stop(lock)}")
+            with progress.waiting("stopping run"):
+                how = stopping.stop(lock)
+            done.append(f"stopped run (process {pid}): {how}")
     return done + [f"removed {one}" for one in apply.flush()]
 
 

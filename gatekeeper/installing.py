@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gatekeeper
-from gatekeeper import access, admin, lockout, units
+from gatekeeper import access, admin, lockout, progress, units
 from gatekeeper import rules as rules_file
 from gatekeeper.confirm import plan
 from gatekeeper.confirm.probation import begin
@@ -255,7 +255,8 @@ def _is(state: str) -> bool:
 def _systemctl(*arguments: str) -> None:
     argv = ["systemctl", "--no-ask-password", *arguments]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+        with progress.waiting(f"systemctl {arguments[0]}"):
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise GatekeeperError(f"{' '.join(argv)} did not end", "systemctl list-jobs") from error
     if done.returncode != 0:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatekeeper import __version__, clock, lockout, observe, rules, units
+from gatekeeper import __version__, clock, lockout, observe, progress, rules, units
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import backends, fallback
@@ -43,7 +43,11 @@ def load(rules_file: Path, state_dir: Path) -> None:
         for words in warnings + present.warnings:
             observe.message(words, level=logging.WARNING)
         keep_for_boot(the_rules, state_dir / units.FALLBACK, variant, backend)
-        with contextlib.closing(backend), closed_if_it_fails(the_rules, backend):
+        with (
+            contextlib.closing(backend),
+            closed_if_it_fails(the_rules, backend),
+            progress.waiting("restoring the grants"),
+        ):
             number = _let_in(the_rules, state_dir, backend, present)
     place = f"iptables {variant}, {backend.name}"
     observe.message(f"gatekeeper {__version__} has loaded its ruleset; {place}; live grants: {number}")

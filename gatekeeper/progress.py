@@ -1,11 +1,17 @@
-"""A bar for work that takes more than a moment, where somebody sits before a terminal; nothing anywhere else."""
+"""Something to see while a work takes more than a moment, where somebody sits before a terminal; nothing elsewhere.
+
+A bar where it is known how much there is to do; otherwise a line that says what is waited for, and since when.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
+from typing import IO
 
 Tell = Callable[[float], None]
 """Takes how much of the work is done, from 0.0 to 1.0."""
@@ -13,6 +19,8 @@ _AFTER = 0.8
 """Seconds of work before there is a bar: nobody should see one flash by."""
 _EVERY = 0.1
 """Seconds between two changes of the bar."""
+_LOOK = 1.0
+"""Seconds between two changes of the line."""
 
 
 @contextmanager
@@ -38,6 +46,44 @@ def shown(what: str) -> Iterator[Tell]:
             due = now + _EVERY
 
         yield tell
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on standard error, if that is a terminal, what is waited for; the line goes when it is there.
+
+    Not for what forks: a thread writes it.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+    clock = threading.Thread(target=_count, args=(sys.stderr, what, over), daemon=True)
+    clock.start()
+    try:
+        yield
+    finally:
+        over.set()
+        clock.join()
+
+
+def _count(terminal: IO[str], what: str, over: threading.Event) -> None:
+    """Write the line anew each second."""
+    begun = monotonic()
+    if over.wait(_AFTER):
+        return
+    with suppress(OSError):  # the terminal is gone: the work goes on
+        if os.environ.get("TERM", "") in {"", "dumb", "unknown"}:
+            terminal.write(f"{what} ...\n")
+            terminal.flush()
+            return
+        while True:
+            terminal.write(f"\r{what} ... {monotonic() - begun:.0f} s")
+            terminal.flush()
+            if over.wait(_LOOK):
+                break
+        terminal.write("\r\x1b[K")
+        terminal.flush()
 
 
 def _ignore(_done: float) -> None:

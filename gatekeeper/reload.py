@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gatekeeper import differences, inforce, rules, stopping
+from gatekeeper import differences, inforce, progress, rules, stopping
 from gatekeeper.errors import GatekeeperError, StoreError, UsageError
 from gatekeeper.problems import RulesError
 from gatekeeper.settings import Mode
@@ -53,7 +53,8 @@ def reload(rules_file: Path, state_dir: Path) -> str:
     pid = stopping.hang_up(state_dir / LOCK)
     if pid is None:
         raise GatekeeperError("run was not found", "it may be another user's: run this as root, or with sudo")
-    said = _answer(state_dir, pid, asked)
+    with progress.waiting("run reads the rules"):
+        said = _answer(state_dir, pid, asked)
     if said.ok:
         return said.words[0] if said.words else "reloaded"
     if problems is not None:

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "gatekeeper"
 FLOORS: dict[int, tuple[str, ...]] = {
     1: (
         "budget",
+        "colours",
         "duration",
         "echo",
         "errors",
@@ -25,6 +26,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "progress",
         "schedule",
         "units",
+        "cli.examples",
         "client.packets",
         "confirm.commands",
         "doctor.finding",
@@ -48,6 +50,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "access",
         "filewatch",
         "replacing",
+        "cli.commands",
         "problems",
         "sessions",
         "settings",
@@ -79,6 +82,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     3: (
         "differences",
+        "cli.manpage",
         "guarded",
         "keyfiles",
         "model",
@@ -218,6 +222,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "reload",
         "cli.client",
         "clientlist",
+        "cli.completion",
         "doctor.scene",
         "firewall.backends",
         "migrate.convert",
@@ -268,6 +273,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 PURE = {
+    "cli.examples",
     "errors",
     "problems",
     "model",
@@ -470,6 +476,7 @@ def test_heavy_libraries_are_imported_in_one_room_each() -> None:
         },
         "segno": {"cli.server"},
         "rich": {"progress"},
+        "shtab": {"cli.completion"},
     }
     for library, expected in homes.items():
         found = {

@@ -1,4 +1,4 @@
-"""Which commands there are, and how each gets its parser: one for a call, all of them for help, man page, completion."""
+"""Which commands there are, and how each gets its parser: the one that is called, or all of them for the man page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from gatekeeper import __version__
 from gatekeeper.errors import UsageError
@@ -48,6 +48,7 @@ _LINUX = {
     "flush", "invite", "reset-floor", "demo",
 }  # fmt: skip
 """What only a server has a use for: it asks the kernel, or the store beside it."""
+_SYSTEM: str = sys.platform
 _LONGEST_GUESS = 40
 
 
@@ -59,6 +60,14 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         words = f"{self.prog}: error: {escape(message)}\ngatekeeper: hint: `{self.prog} --help` explains it\n"
         self.exit(2, words)
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        """Print help, or what is wrong; which is wrong also when nobody can read it."""
+        try:
+            super()._print_message(message, file)
+        except OSError:
+            if file is sys.stdout:
+                raise
 
 
 class _Layout(argparse.HelpFormatter):
@@ -122,7 +131,7 @@ def _set_up(parser: argparse.ArgumentParser, name: str, *, has_examples: bool) -
 
 
 def _require_linux(name: str, options: argparse.Namespace) -> None:
-    if sys.platform == "linux" or name not in _LINUX or getattr(options, "dry_run", False):
+    if _SYSTEM == "linux" or name not in _LINUX or getattr(options, "dry_run", False):
         return
     hint = "knock, connect, join and `run --dry-run` work on any system"
     raise UsageError(f"gatekeeper {name} is for the server, which is Linux", hint)

@@ -33,20 +33,29 @@ _OWN = {
     _SERVICE: {"bash": "_gatekeeper_services", "zsh": "_gatekeeper_services", "fish": "(__gatekeeper_services)"},
 }
 _PROFILES = "${XDG_CONFIG_HOME:-$HOME/.config}/gatekeeper/profiles"
-# Names of profiles are letters, digits and . _ @ -, so nothing in them needs quotes; their files are looked for by the
-# shell itself, which takes no time. The services of a profile are in its file; those of a server only root can read.
+# Profiles are looked for by the shell itself, which takes no time. The services of a profile are in its file; those of
+# a server only root can read. What such a file says came from outside: zsh and fish put it between quotes; bash runs what
+# `compgen -W` is given, and puts the rest on the command line as it is, so it is shown nothing but names.
 _FUNCTIONS = {
     "bash": f"""\
 _gatekeeper_profiles() {{
   local file
   for file in "{_PROFILES}/$1"*.conf; do
     [ -f "$file" ] && file=${{file##*/}} && printf '%s\\n' "${{file%.conf}}"
-  done
+  done | _gatekeeper_names ""
   compgen -A hostname -- "$1"
 }}
 _gatekeeper_services() {{
-  compgen -W "$(cat "{_PROFILES}"/*.conf 2>/dev/null | sed -n 's/^services = //p'
-    gatekeeper completion --services 2>/dev/null)" -- "$1"
+  {{
+    cat "{_PROFILES}"/*.conf 2>/dev/null | sed -n 's/^services = //p' | tr ' ' '\\n'
+    gatekeeper completion --services 2>/dev/null
+  }} | sort -u | _gatekeeper_names "$1"
+}}
+_gatekeeper_names() {{
+  local name
+  while IFS= read -r name; do
+    [[ $name == "$1"* && $name != *[!a-zA-Z0-9._@-]* ]] && printf '%s\\n' "$name"
+  done
 }}
 """,
     "zsh": f"""\
@@ -63,7 +72,7 @@ _gatekeeper_services() {{
   (( $#found )) && compadd -a found
 }}
 """,
-    "fish": f"""\
+    "fish": """\
 function __gatekeeper_folder
     set -q XDG_CONFIG_HOME; and test -n "$XDG_CONFIG_HOME"; and echo $XDG_CONFIG_HOME; or echo $HOME/.config
 end
@@ -110,7 +119,7 @@ def script(shell: str) -> str:
     for action in _arguments(parser):
         if action.choices is None and (kind := _kind(action)) is not None:
             action.complete = own[kind]  # type: ignore[attr-defined]
-    return shtab.complete(parser, shell, preamble=_FUNCTIONS)
+    return shtab.complete(parser, shell, preamble=_FUNCTIONS[shell])
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

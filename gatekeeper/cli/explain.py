@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,13 +13,13 @@ from gatekeeper.errors import UsageError
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from gatekeeper import progress
+    from gatekeeper import colours, progress
     from gatekeeper.explain import explaining, lines
 
     _need_scapy()
     counts: Counter[str] = Counter()
     is_seen = sys.stdout is not None and sys.stdout.isatty()
-    coloured = is_seen and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    coloured = colours.suit(sys.stdout)
     rules, state_dir = Path(options.rules), Path(options.state_dir)
     with explaining(options.capture, rules, state_dir, at=options.at) as found, contextlib.ExitStack() as stack:
         for words, hint in found.doubts:

@@ -18,14 +18,17 @@ from gatekeeper.cli import commands, examples
 
 _DESCRIPTION = """\
 A door in front of SSH and other ports that the whole internet scans: closed and silent to everyone, open to whoever \
-holds a key. iptables sends the packets for a protected port, and for the knock port, to a queue; gatekeeper drops those \
-of strangers without a word, and lets in who has knocked, for a time, by an entry in the kernel.
+holds a key. iptables sends the packets for a protected port, and for the knock port, to a queue; gatekeeper drops \
+those of strangers without a word, and lets in who has knocked, for a time, by an entry in the kernel.
 
 The commands join, knock, connect, keygen and pubkey are the client's: they work on any system, without root. The \
 others are for the server.
 """
 FILES = (
-    ("/etc/gatekeeper/rules.yaml", "The rules of a server: services, clients, their keys. Its reference is docs/rules.md."),
+    (
+        "/etc/gatekeeper/rules.yaml",
+        "The rules of a server: services, clients, their keys. Its reference is docs/rules.md.",
+    ),
     ("/var/lib/gatekeeper", "The state directory: the grants, and the server's private key."),
     ("/run/gatekeeper", "Who runs in which network namespace, and what waits to be confirmed."),
     ("~/.config/gatekeeper/profiles", "The servers that a client knows, a file each, as `gatekeeper join` makes them."),
@@ -43,8 +46,7 @@ ENVIRONMENT = (
 )
 EXIT_STATUS = (
     ("0", "Done. Also when the reader of the output went away before its end, as head(1) does."),
-    ("1", "It could not be done; an error says what, where, and often what to do. Nothing is left half done. "
-     "`gatekeeper doctor`: something is wrong."),
+    ("1", "It could not be done; an error says what, where, and often what to do. (The doctor: something is wrong.)"),
     ("2", "The command line is wrong."),
     ("3", "A bug in gatekeeper; please report what it says."),
     ("130", "Ctrl-C. (`gatekeeper run` stops by it, as by SIGTERM, and that is 0.)"),

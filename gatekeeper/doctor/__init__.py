@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from gatekeeper import progress
 from gatekeeper.doctor import (
     clock,
     files,
@@ -67,12 +68,13 @@ def examine(rules_file: Path, state_dir: Path) -> Findings:
     scene = Scene(rules_file, state_dir)
     found: dict[str, list[Finding]] = {}
     passed_over: dict[str, list[str]] = {}
-    for check in CHECKS:
-        findings = found.setdefault(check.area, [])
-        if check.needs_rules and scene.rules is None:
-            passed_over.setdefault(check.area, []).append(check.what)
-        else:
-            findings.extend(_findings(check, scene))
+    with progress.waiting("looking around"):
+        for check in CHECKS:
+            findings = found.setdefault(check.area, [])
+            if check.needs_rules and scene.rules is None:
+                passed_over.setdefault(check.area, []).append(check.what)
+            else:
+                findings.extend(_findings(check, scene))
     for area, whats in passed_over.items():
         words = f"without the rules file these were not looked at: {', '.join(whats)}"
         found[area].append(unknown(words, "" if scene.is_root else AS_ROOT))
