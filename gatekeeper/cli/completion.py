@@ -34,8 +34,8 @@ _OWN = {
 }
 _PROFILES = "${XDG_CONFIG_HOME:-$HOME/.config}/gatekeeper/profiles"
 # Profiles are looked for by the shell itself, which takes no time. The services of a profile are in its file; those of
-# a server only root can read. What such a file says came from outside: zsh and fish put it between quotes; bash runs what
-# `compgen -W` is given, and puts the rest on the command line as it is, so it is shown nothing but names.
+# a server only root can read. What such a file says came from outside: zsh and fish put it between quotes; bash runs
+# what `compgen -W` is given, and puts the rest on the command line as it is, so it is shown nothing but names.
 _FUNCTIONS = {
     "bash": f"""\
 _gatekeeper_profiles() {{
