@@ -14,7 +14,7 @@ from gatekeeper import __version__, units
 
 TOP = Path(__file__).parents[1]
 DEBIAN = TOP / "debian"
-BUNDLED = {"netfilterqueue", "scapy"}
+BUNDLED = {"netfilterqueue", "scapy", "shtab"}
 """What debian/rules puts into the package, for Debian 12 has none, or an older one."""
 
 

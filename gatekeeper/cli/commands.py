@@ -6,11 +6,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import IO, NoReturn
 
 from gatekeeper import __version__
 from gatekeeper.errors import UsageError
-from gatekeeper.escaping import escape
+
+TYPE_CHECKING = False  # as the one of typing, which takes 5 ms: `knock` with options comes by here
+if TYPE_CHECKING:
+    from typing import IO, NoReturn
 
 COMMANDS = {
     "run": ("server", "guard the services of the rules, in the foreground"),
@@ -57,6 +59,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with a command line, and end with status 2."""
+        from gatekeeper.escaping import escape
+
         self.print_usage(sys.stderr)
         words = f"{self.prog}: error: {escape(message)}\ngatekeeper: hint: `{self.prog} --help` explains it\n"
         self.exit(2, words)
