@@ -26,7 +26,7 @@ _LOOK = 1.0
 @contextmanager
 def shown(what: str) -> Iterator[Tell]:
     """Show on standard error, if that is a terminal, how far a work is; the bar goes when the work is done."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or _is_dumb():
         yield _ignore
         return
     begun = due = monotonic()
@@ -73,7 +73,7 @@ def _count(terminal: IO[str], what: str, over: threading.Event) -> None:
     if over.wait(_AFTER):
         return
     with suppress(OSError):  # the terminal is gone: the work goes on
-        if os.environ.get("TERM", "") in {"", "dumb", "unknown"}:
+        if _is_dumb():
             terminal.write(f"{what} ...\n")
             terminal.flush()
             return
@@ -84,6 +84,11 @@ def _count(terminal: IO[str], what: str, over: threading.Event) -> None:
                 break
         terminal.write("\r\x1b[K")
         terminal.flush()
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal can do no more than print lines."""
+    return os.environ.get("TERM", "") in {"", "dumb", "unknown"}
 
 
 def _ignore(_done: float) -> None:

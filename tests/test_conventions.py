@@ -337,6 +337,12 @@ def test_an_installation_for_clients_says_what_a_servers_command_lacks(words: li
     assert "gatekeeper: hint: pip install 'gatekeeper[server]'" in done.stderr
 
 
+def test_an_installation_that_has_lost_a_library_says_which() -> None:
+    done = elsewhere("check", "--rules", "rules.yaml", system="linux", missing=("yaml",))
+    assert done.returncode == 1
+    assert done.stderr.startswith("gatekeeper: error: this installation lacks yaml, which that command needs\n")
+
+
 def test_no_command_is_set_up_by_a_module_of_linux() -> None:
     """So that help, completion and the man page are the same everywhere."""
     code = f"import sys, json; [sys.modules.__setitem__(one, None) for one in {LINUX_ONLY + SERVERS!r}]; "

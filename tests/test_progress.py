@@ -23,11 +23,11 @@ class Terminal(io.StringIO):
         return True
 
 
-def work(clock: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> str:
+def work(clock: Sequence[float], monkeypatch: pytest.MonkeyPatch, term: str = "xterm") -> str:
     """Do a work that is done evenly, in steps that end at these times; return what a terminal was sent."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TERM", term)
     times = iter([0.0, *clock])
     monkeypatch.setattr(progress, "monotonic", lambda: next(times))
     with progress.shown("reading rules.yaml") as tell:
@@ -48,6 +48,10 @@ def test_a_long_work_has_a_bar_which_goes_when_it_is_done(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("clock", [[0.1, 0.2, 0.7], [0.3, 0.6, 0.85]], ids=["at once", "nearly done when it is due"])
 def test_a_short_work_has_none(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
     assert work(clock, monkeypatch) == ""
+
+
+def test_a_dumb_terminal_is_sent_nothing_not_even_an_empty_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert work([1.0, 2.0, 3.0], monkeypatch, term="dumb") == ""
 
 
 def test_nothing_is_shown_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

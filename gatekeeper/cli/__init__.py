@@ -93,6 +93,10 @@ def _tell(error: Exception) -> int:
             return 0
         print(f"gatekeeper: error: the output could not be written: {error.strerror}", file=sys.stderr)
         return 1
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "gatekeeper").startswith("gatekeeper"):
+        _complain(f"error: this installation lacks {error.name}, which that command needs")
+        _complain("hint: pip install 'gatekeeper[server]' has all that a server needs")
+        return 1
     import traceback
 
     traceback.print_exception(error)
