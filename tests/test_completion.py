@@ -31,6 +31,8 @@ ASKED = [
     ("check --rules ru", "rules.yaml"),
     ("explain rul", "rules.yaml"),
     ("run --state-dir sta", "state"),
+    ("client ", "add", "remove", "list"),
+    ("client add ann --not", "--not-after"),
     ("completion ", "bash", "zsh", "fish"),
 ]
 ASKABLE = [shell for shell in ("bash", "fish") if shutil.which(shell)]

@@ -137,20 +137,9 @@ def _row(one: Listed) -> tuple[str, ...]:
 
 # -- arguments
 
-_EXAMPLES = """\
-examples:
-  gatekeeper client add 'laptop: {key: B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHw=, services: [ssh]}' --reload
-  gatekeeper client add ann --key B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHw= --services ssh,web --ttl 8h
-  ssh laptop gatekeeper join INVITE | sudo gatekeeper client add - --reload
-  gatekeeper client remove ann --reload
-  gatekeeper client list
-"""
-
 
 def client(parser: argparse.ArgumentParser) -> None:
     """Set up ``client``."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EXAMPLES
     parser.description = "Adds clients to the rules file, removes and lists them. `client add --help` explains each."
     commands = parser.add_subparsers(metavar="add|remove|list", required=True)
     _set_up_add(commands.add_parser("add", help="add a client, behind all others"))

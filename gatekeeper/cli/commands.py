@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gatekeeper import __version__
 from gatekeeper.errors import UsageError
@@ -128,10 +128,28 @@ def _frame() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
 def _set_up(parser: argparse.ArgumentParser, name: str, *, has_examples: bool) -> None:
     module = importlib.import_module(f"gatekeeper.cli.{COMMANDS[name][0]}")
     getattr(module, _FUNCTIONS.get(name) or name.replace("-", "_"))(parser)
-    if has_examples and parser.epilog is None:
+    if has_examples:
         from gatekeeper.cli import examples
 
-        parser.epilog = examples.of(name)
+        for words, one in all_below(name, parser):
+            one.formatter_class = _Layout
+            one.epilog = one.epilog or examples.of(words)
+
+
+def all_below(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Return a command and those below it, each with the words that call it."""
+    yield name, parser
+    for word, one, _ in subcommands(parser):
+        yield from all_below(f"{name} {word}", one)
+
+
+def subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Return the commands right below: the word that calls each, its parser, and what help says of it."""
+    for action in parser._actions:  # noqa: SLF001  (argparse has no other way to ask what a parser has)
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            texts = {choice.dest: choice.help for choice in action._choices_actions}  # noqa: SLF001
+            for word, one in action.choices.items():
+                yield word, one, texts.get(word) or ""
 
 
 def _require_linux(name: str, options: argparse.Namespace) -> None:

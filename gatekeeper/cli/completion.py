@@ -123,11 +123,8 @@ def script(shell: str) -> str:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001  (argparse has no other way to ask what a parser has)
-        yield action
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            for below in action.choices.values():
-                yield from _arguments(below)
+    for _, one in commands.all_below("", parser):
+        yield from one._actions  # noqa: SLF001  (argparse has no other way to ask what a parser has)
 
 
 def _kind(action: argparse.Action) -> str | None:

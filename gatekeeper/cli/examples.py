@@ -24,6 +24,26 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("sudo gatekeeper diff --rules new.yaml --json", "the same of another file, for a program"),
     ),
     "reload": (("sudo gatekeeper reload", "grants, connections and waiting knocks live on"),),
+    "client": (
+        ("ssh laptop gatekeeper join INVITE | sudo gatekeeper client add - --reload", "from invite to client at once"),
+        ("sudo gatekeeper client list", "who may knock, with what, until when"),
+    ),
+    "client add": (
+        (
+            "sudo gatekeeper client add 'laptop: {key: B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHw=, services: [ssh]}'",
+            "the line that `gatekeeper join` has printed on the device",
+        ),
+        (
+            "sudo gatekeeper client add ann --key B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHw= --services ssh,web",
+            "the same by options",
+        ),
+        ("ssh laptop gatekeeper join INVITE | sudo gatekeeper client add - --reload", "from invite to client at once"),
+    ),
+    "client remove": (("sudo gatekeeper client remove ann --reload", "its grants end, too"),),
+    "client list": (
+        ("sudo gatekeeper client list", "who may knock, with what, until when"),
+        ("sudo gatekeeper client list --json", "the same, for a program"),
+    ),
     "ruleset": (("gatekeeper ruleset --rules rules/ssh.yaml", "needs no root, and loads nothing"),),
     "status": (
         ("sudo gatekeeper status", "services, counters, and the live grants"),

@@ -70,16 +70,15 @@ def _page() -> Iterator[str]:
     yield from _paragraphs(_DESCRIPTION)
     yield ".SH COMMANDS"
     yield from _paragraphs("Each explains itself with --help.")
-    for sub, text in _subcommands(parser):
+    for _, sub, text in commands.subcommands(parser):
         yield from _command(sub, text)
     for title, rows in (("FILES", FILES), ("ENVIRONMENT", ENVIRONMENT), ("EXIT STATUS", EXIT_STATUS)):
         yield f".SH {title}"
         yield from (line for what, words in rows for line in (".TP", f".B {_plain(what)}", _text(words)))
     yield ".SH EXAMPLES"
     yield from _paragraphs("Each command has some:")
-    for sub, _ in _subcommands(parser):
-        for line, what in examples.lines(sub.epilog):
-            yield from (".TP", f".B {_plain(line)}", _text(what))
+    for line, what in dict(_examples(parser)).items():
+        yield from (".TP", f".B {_plain(line)}", _text(what))
     yield from (".SH SEE ALSO", *_paragraphs(_SEE_ALSO))
 
 
@@ -88,13 +87,10 @@ def _date() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(int(seconds))) if seconds.isdecimal() else ""
 
 
-def _subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, str]]:
-    """Return the commands of a parser, and what help says of each."""
-    for action in parser._actions:  # noqa: SLF001  (argparse has no other way to ask what a parser has)
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            texts = {choice.dest: choice.help for choice in action._choices_actions}  # noqa: SLF001
-            for name, sub in action.choices.items():
-                yield sub, texts.get(name) or ""
+def _examples(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    for name, sub, _ in commands.subcommands(parser):
+        for _, one in commands.all_below(name, sub):
+            yield from examples.lines(one.epilog)
 
 
 def _command(parser: argparse.ArgumentParser, text: str) -> Iterator[str]:
@@ -110,7 +106,7 @@ def _command(parser: argparse.ArgumentParser, text: str) -> Iterator[str]:
             yield ".TP"
             yield f".B {_plain(formatter._format_action_invocation(action))}"  # noqa: SLF001
             yield _text(formatter._expand_help(action) if action.help else "")  # noqa: SLF001
-    for sub, about in _subcommands(parser):
+    for _, sub, about in commands.subcommands(parser):
         yield from _command(sub, about)
 
 
