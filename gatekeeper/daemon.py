@@ -96,6 +96,7 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
                 formats=enabled(the_rules, serverkeys.load(the_rules, state_dir), now=time.time()),
                 present=present,
                 unconfirmed=unconfirmed,
+                since=time.time(),
                 recording=how.recording,
             )
             warm_up()

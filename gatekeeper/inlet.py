@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ _QUEUE_LENGTH = 8192
 _OBSERVED_LENGTH = 256
 """The same, while we only observe: beyond it packets go on, so that a worker that hangs shuts nobody out for long."""
 _SOCKET_BYTES = 8 * 1024 * 1024
+_SO_MEMINFO = 55  # asm-generic/socket.h; sk_meminfo of linux/sock_diag.h
 _LONGEST_MESSAGE = 65_536
 """What is read at once. The library's 4,096 bytes cut off a long packet with a timestamp, which then waits for ever."""
 
@@ -77,6 +79,11 @@ class Inlet:
             if error.errno == errno.ENOBUFS:
                 self.overruns += 1
             raise
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many bytes lie in its socket, as the kernel reckons them, and how many packets did not fit."""
+        numbers = struct.unpack("=9I", self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))
+        return numbers[0], numbers[8]
 
     def observe(self, observes: bool) -> None:  # noqa: FBT001  (what the method is called for)
         """Change whether packets go on when it is full. What waits in it stays."""

@@ -76,7 +76,6 @@ class Reloading:
         self._keep = keep
         self._is_start = True
         self._begun = time.monotonic()
-        self._since = time.time()
         self._underway: _Underway | None = None
 
     def has_begun(self, plan: Plan, note: str) -> bool:
@@ -130,7 +129,6 @@ class Reloading:
             logging.getLogger("gatekeeper").exception("reloading failed")
             self._refuse(before, begun, [_BUG])
         else:
-            self._since = time.time()
             self._underway = _Underway(begun, _summary(before.rules, plan.rules))
             before.backend.close()
             supervisor.go_on(plan)
@@ -168,7 +166,7 @@ class Reloading:
     def _note_force(self, plan: Plan) -> None:
         source, has_rules = self._source, not plan.backend.keeps_time
         what = inforce.of(
-            plan.rules, source.file, when=self._since, only_observes=source.only_observe, has_rules=has_rules
+            plan.rules, source.file, when=plan.since, only_observes=source.only_observe, has_rules=has_rules
         )
         inforce.write(plan.state_dir, what)
 
@@ -183,7 +181,7 @@ def _load(draft: Plan) -> Plan:
     learned = guardian.learn(draft.rules, tools.Iptables(variant), has_rules=not backend.keeps_time)
     for words in warnings:
         observe.message(words, level=logging.WARNING)
-    return replace(draft, backend=backend, variant=variant, learned=learned)
+    return replace(draft, backend=backend, variant=variant, learned=learned, since=time.time())
 
 
 def _summary(before: Rules, after: Rules) -> str:

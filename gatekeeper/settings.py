@@ -229,6 +229,17 @@ class ServerKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the metrics are to be had."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class FirewallSettings:
     """Where gatekeeper hangs in the kernel: iptables variant, NFQUEUE number, mark bit, backend."""
 
@@ -283,6 +294,8 @@ class Rules:
     """Whether sealed knocks that were accepted are answered."""
     watch: bool = False
     """Whether ``run`` goes over to the file when it was changed, without being told to."""
+    metrics: Listen | None = None
+    """Where Prometheus finds the metrics; ``None``: nowhere."""
     hook_timeout: int = 10
     """Seconds that a program of ``on_open`` or ``on_close`` may take."""
     server_keys: tuple[ServerKey, ...] = ()

@@ -64,6 +64,8 @@ class Job:
     decision: Decision
     packet: Packet
     raw: bytes = b""
+    begun: float = 0.0
+    """When we took the packet; by the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,10 +191,11 @@ class Worker:
 
     def _handle(self, packet: Packet) -> bool:
         """Do what the gate says; return whether the packet has its verdict, or will have it."""
+        begun = time.monotonic()
         raw = packet.get_payload()
         decision = self._gate.inspect(raw, now=time.time(), is_back=bool(packet.get_mark() & self._manners.mark))
         if decision.effect is not None:
-            if self._begin(Job(decision.effect, decision, packet, raw)):
+            if self._begin(Job(decision.effect, decision, packet, raw, begun)):
                 return True
             decision = replace(decision, reason=Reason.OVERLOADED, effect=None)
         if decision.verdict is Verdict.ACCEPT:

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "gatekeeper"
 
 FLOORS: dict[int, tuple[str, ...]] = {
     1: (
+        "metrics.requests",
         "budget",
         "colours",
         "duration",
@@ -47,6 +48,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "recording.pcapng",
     ),
     2: (
+        "metrics.counter",
         "access",
         "filewatch",
         "replacing",
@@ -112,6 +114,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "migrate.names",
     ),
     4: (
+        "tallies",
+        "rules.metrics",
         "allowlist",
         "board",
         "clock",
@@ -144,6 +148,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "migrate.stanzakeys",
     ),
     5: (
+        "metrics.figures",
         "firewall.dispatch",
         "cuts",
         "gate",
@@ -172,6 +177,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "recording.notes",
     ),
     6: (
+        "metrics.exposition",
         "answers",
         "enforce",
         "hooks.sender",
@@ -190,6 +196,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "recording.sender",
     ),
     7: (
+        "metrics.render",
+        "processes.exporter",
         "processes.places",
         "inforce",
         "commits",
@@ -229,6 +237,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "explain",
     ),
     10: (
+        "metrics.gather",
         "admin",
         "load",
         "cli.clients",
@@ -247,6 +256,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "cli.explain",
     ),
     11: (
+        "processes.meter",
         "installing",
         "doctor.grants",
         "processes.guarding",
@@ -254,19 +264,22 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.packets",
     ),
     12: (
+        "processes.metering",
         "cli.units",
         "doctor.session",
-        "processes.supervisor",
     ),
     13: (
+        "processes.supervisor",
         "doctor",
-        "reloading",
     ),
     14: (
-        "daemon",
+        "reloading",
         "cli.doctor",
     ),
     15: (
+        "daemon",
+    ),
+    16: (
         "cli",
         "cli.server",
     ),
@@ -274,6 +287,11 @@ FLOORS: dict[int, tuple[str, ...]] = {
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 PURE = {
     "cli.examples",
+    "tallies",
+    "metrics.exposition",
+    "metrics.figures",
+    "metrics.requests",
+    "rules.metrics",
     "errors",
     "problems",
     "model",
@@ -399,6 +417,7 @@ OUTSIDE = {
     "migrate",
     "recording",
     "hooks",
+    "metrics",
 }
 """The demo shows the house from outside; the others are empty faces."""
 
@@ -477,6 +496,7 @@ def test_heavy_libraries_are_imported_in_one_room_each() -> None:
         "segno": {"cli.server"},
         "rich": {"progress"},
         "shtab": {"cli.completion"},
+        "prometheus_client": {"metrics.render"},
     }
     for library, expected in homes.items():
         found = {

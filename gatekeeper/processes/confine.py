@@ -1,4 +1,4 @@
-"""Takes from the worker what it does not need any more: files, programs, sockets, other processes.
+"""Takes from worker and exporter what they do not need any more: files, programs, sockets, other processes.
 
 A system call filter of the kernel's (seccomp(2)), made by libseccomp, which every systemd machine has. What is not
 in the list fails with EPERM and does not kill: a call that nobody foresaw must not shut the owner out. We call the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from collections.abc import Sequence
 
 from gatekeeper.errors import GatekeeperError
 
@@ -29,10 +30,12 @@ _ALLOW = 0x7FFF_0000
 _REFUSE = 0x0005_0000 | errno.EPERM
 _ALL_THREADS = 4  # SCMP_FLTATR_CTL_TSYNC
 _NO_SUCH_CALL = -1
+_CAPABILITY_VERSION = 0x2008_0522  # linux/capability.h
+_SET_NO_NEW_PRIVS = 38
 
 
-def confine() -> None:
-    """Let this process, all its threads, make the calls of the list only, for good.
+def confine(more: Sequence[str] = (), *, who: str = "worker") -> None:
+    """Let this process, all its threads, make the calls of the list, and some ``more``, only: for good.
 
     Raises:
         GatekeeperError: there is no libseccomp, or the kernel has no such filters.
@@ -41,14 +44,14 @@ def confine() -> None:
     try:
         library = ctypes.CDLL("libseccomp.so.2", use_errno=True)
     except OSError as error:
-        raise GatekeeperError("the worker is not confined: no libseccomp here", hint) from error
+        raise GatekeeperError(f"the {who} is not confined: no libseccomp here", hint) from error
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_REFUSE)))
     if not context.value:
-        raise GatekeeperError("the worker is not confined: libseccomp cannot make a filter")
+        raise GatekeeperError(f"the {who} is not confined: libseccomp cannot make a filter")
     try:
         left_out = library.seccomp_attr_set(context, ctypes.c_int(_ALL_THREADS), ctypes.c_uint32(1))
-        for name in _ALLOWED:
+        for name in (*_ALLOWED, *more):
             number = library.seccomp_syscall_resolve_name(name.encode())
             if number != _NO_SUCH_CALL:  # an older library does not know the newest calls
                 library.seccomp_rule_add(context, ctypes.c_uint32(_ALLOW), ctypes.c_int(number), ctypes.c_uint(0))
@@ -56,7 +59,15 @@ def confine() -> None:
     finally:
         library.seccomp_release(context)
     if failed:
-        raise GatekeeperError(f"the worker is not confined: {errno.errorcode.get(-failed, failed)} (seccomp)")
+        raise GatekeeperError(f"the {who} is not confined: {errno.errorcode.get(-failed, failed)} (seccomp)")
     if left_out:  # seccomp(2) itself is forbidden here, and prctl(2) does it for the thread that calls
         hint = "whoever forbids seccomp(2) here (a unit's SystemCallFilter=, a container) should allow it"
-        raise GatekeeperError("only the main thread of the worker is confined", hint)
+        raise GatekeeperError(f"only the main thread of the {who} is confined", hint)
+
+
+def give_up_capabilities() -> None:
+    """Give up all capabilities, for good: what root, or the service's user, may do besides others (capset(2))."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    library = ctypes.CDLL(None)
+    library.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    library.capset(header, (ctypes.c_uint32 * 6)())

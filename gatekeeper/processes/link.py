@@ -92,7 +92,7 @@ class Link:
 
 
 class Wire:
-    """Both ends of a wire that outlives who is at them: for one way only, and not for ``Link``."""
+    """Both ends of a wire that outlives who is at them, and is not for ``Link``. Who writes, begins."""
 
     def __init__(self) -> None:
         self.written, self.read = pair()

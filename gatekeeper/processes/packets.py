@@ -28,7 +28,7 @@ from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.garbage import unsearched
 from gatekeeper.gate import Gate
 from gatekeeper.inlet import Inlet
-from gatekeeper.model import Floor, Grant
+from gatekeeper.model import Admit, Floor, Grant
 from gatekeeper.processes.child import GO, READY, Control
 from gatekeeper.processes.confine import confine
 from gatekeeper.processes.link import Link, LinkError
@@ -65,6 +65,8 @@ class Seat:
     gives it up after a tenth of a second, so who has the other must not begin later than that.
     """
     answers: Answers | None
+    took: Callable[[float], None]
+    """Is told how many seconds a knock took until its grant was in the kernel."""
     notes: socket.socket | None
     """Takes what is recorded, where anything is."""
 
@@ -99,7 +101,7 @@ class _Desk:
         self._observer = observe.Observer(is_trial=plan.observes, on_refused=record)
         self._allowlist = Allowlist()
         self._replays = ReplayMemory(skew=plan.rules.skew)
-        self._answers = seat.answers
+        self._answers, self._took = seat.answers, seat.took
         self._grants: list[Grant] = []
         self._floors: dict[bytes, Floor] = {}
         self._knows: set[type[Message]] = set()
@@ -179,6 +181,8 @@ class _Desk:
         match message:
             case Done():
                 job = self.worker.finish(message.serial)
+                if job is not None and message.went_well and isinstance(job.effect, Admit):
+                    self._took(time.monotonic() - job.begun)
                 if job is not None and not message.went_well and self._sender is not None:
                     self._sender.send(replace(job.decision, note="but that was not carried out"), job.raw)
                 if job is not None and message.went_well and self._answers is not None and job.decision.answer:

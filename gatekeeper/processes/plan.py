@@ -33,6 +33,8 @@ class Plan:
     """Whether what is loaded stays, as far as that is open."""
     formats: Sequence[KnockFormat]
     """They hold the private keys; so the children need not read files."""
+    since: float
+    """When these rules were loaded; Unix time."""
     recording: Recording | None = None
     """Where packets that are refused are recorded."""
 

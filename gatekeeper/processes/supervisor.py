@@ -33,6 +33,7 @@ from gatekeeper.processes.guarding import guard
 from gatekeeper.processes.hooking import run_hooks
 from gatekeeper.processes.keeper import keep
 from gatekeeper.processes.link import Wire, pair
+from gatekeeper.processes.metering import Metering
 from gatekeeper.processes.packets import Seat, answers, work
 from gatekeeper.processes.places import Crew, Place, Workplace, bind, let_go, numbers, reap
 from gatekeeper.processes.plan import Plan
@@ -88,6 +89,7 @@ class Supervisor:
         self._notes = Wire() if plan.recording is not None else None  # from the workers, and to the recorder
         if self._notes is not None:
             self._notes.written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
+        self._metering = Metering()
         self._hooks = Place("hook-runner")
         self._hook_wire = Wire() if plan.rules.has_hooks else None  # from the keeper, and to who runs them
         self._was_ready = self._is_settled = self._has_gone = False
@@ -144,6 +146,12 @@ class Supervisor:
     def _places(self) -> Iterator[Place]:
         hooks = [self._hooks] if self._hook_wire is not None else []
         yield from (self._guardian, *self._recorders, *hooks, *self._workers, self._keeper)
+        yield from self._metering.places(self._plan)
+
+    def _door(self) -> Iterator[Place]:
+        """Yield the places without which there is no door."""
+        sides = self._metering.places(self._plan)
+        return (place for place in self._places() if place not in sides)
 
     def _children(self) -> list[Child]:
         return [place.child for place in self._places() if place.child is not None]
@@ -161,12 +169,13 @@ class Supervisor:
                     self._end_workers()
         self._kill_what_hangs()
         self._begin_missing()
+        if self._plan.rules.metrics is not None:
+            self._metering.note_queues(self._workers)
         for workplace in self._workers:
             if workplace.child is None and time.monotonic() > workplace.let_go_at:
                 let_go(workplace)
         self._let_go_together()
-        there = self._children()
-        if len(there) == len(list(self._places())) and all(child.is_ready for child in there):
+        if all(place.child is not None and place.child.is_ready for place in self._door()):
             self._note_ready()
 
     def _let_go_together(self) -> None:
@@ -211,6 +220,8 @@ class Supervisor:
         """Say what a child does that is no worker."""
         if self._notes is not None and self._plan.recording is not None and place in self._recorders:
             return partial(record, self._plan.recording, end=self._notes.read)
+        if (its := self._metering.main(place, self._plan)) is not None:
+            return its
         if place is self._guardian:
             return partial(guard, self._plan)
         if place is self._hooks and self._hook_wire is not None:
@@ -225,7 +236,15 @@ class Supervisor:
             board.post([])  # what the last one had on it is over
         notes = None if self._notes is None else self._notes.written
         waits = not self._has_gone and len(self._workers) > 1
-        seat = Seat(inlets=place.inlets, left=place.left, board=board, waits=waits, answers=self._answers, notes=notes)
+        seat = Seat(
+            inlets=place.inlets,
+            left=place.left,
+            board=board,
+            waits=waits,
+            answers=self._answers,
+            took=partial(self._metering.tallies.note_took, place.number),
+            notes=notes,
+        )
         ours, its = pair()
         with ours, its:
             place.child = self._fork(place, lambda control: work(self._plan, control, its, seat), not_for_it=ours)
@@ -246,6 +265,7 @@ class Supervisor:
                 self._notes.keep(written=isinstance(place, Workplace), read=place in self._recorders)
             if self._hook_wire is not None:  # nobody but the keeper may say what is to be run
                 self._hook_wire.keep(written=place is self._keeper, read=place is self._hooks)
+            self._metering.keep(place)
             main(control)
 
         return Child(place.name, begin, log_format=self._plan.log_format)
@@ -262,13 +282,16 @@ class Supervisor:
     def _note_end(self, place: Place, child: Child, status: int) -> None:
         words = f"the {child.name} (process {child.pid}) "
         words += f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        is_needed = place in self._door()
         if child.error is not None:
-            if not self._was_ready:
+            if is_needed and not self._was_ready:
                 raise child.error
             words = f"the {child.name} cannot go on: {child.error.message}"
-        elif not self._was_ready:
+        elif is_needed and not self._was_ready:
             raise GatekeeperError(words, "its log lines above say why")
-        self._died = self._died or time.monotonic()
+        self._metering.tallies.count_replaced(place.name)
+        if is_needed:
+            self._died = self._died or time.monotonic()
         # What was killed from outside (by the kernel, for want of memory) did not fail.
         lasted = time.monotonic() - child.begun > _LASTED or (child.is_ready and status == -signal.SIGKILL)
         self._fail(place, words, lasted=lasted)
@@ -323,6 +346,7 @@ class Supervisor:
             self._answers = answers(plan.rules)
         if plan.rules.has_hooks and self._hook_wire is None:  # once there, it stays: what it runs need not end
             self._hook_wire = Wire()
+        self._kill(self._metering.outdated(self._plan, plan))
         self._plan, self._is_settled, self._has_gone, self._died = plan, False, False, None
         for place in self._places():
             place.failures, place.next_try = 0, 0.0
@@ -350,6 +374,13 @@ class Supervisor:
             let_go(workplace)
         self._end([self._keeper, *self._recorders])
         self._end([self._hooks])
+        self._kill(self._metering.places(self._plan))
+
+    def _kill(self, places: Sequence[Place]) -> None:
+        """End those who have nothing in hand."""
+        for child in (place.child for place in places if place.child is not None):
+            child.kill()
+        self._end(places)
 
     def _end(self, places: Sequence[Place]) -> None:
         """Ask them to end, and wait for it."""

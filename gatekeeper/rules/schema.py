@@ -12,7 +12,7 @@ from dataclasses import replace
 import yaml
 
 from gatekeeper.firewall import lanes
-from gatekeeper.rules import hooks, values
+from gatekeeper.rules import hooks, metrics, values
 from gatekeeper.rules.clients import ClientReader
 from gatekeeper.rules.document import Document, Entry, Place, Tell, is_empty
 from gatekeeper.rules.hooks import HookReader, Look
@@ -23,7 +23,8 @@ from gatekeeper.sealed import keys
 from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
 _TOP = (
-    *("mode", "refuse", "always", "never", "workers", "watch", "include", hooks.ON_OPEN, hooks.ON_CLOSE, hooks.TIMEOUT),
+    *("mode", "refuse", "always", "never", "workers", "watch", "metrics", "include"),
+    *(hooks.ON_OPEN, hooks.ON_CLOSE, hooks.TIMEOUT),
     *("knock", "server", "firewall", *SECTIONS),
 )
 _MOST_KNOCK_PORTS = 16
@@ -83,6 +84,7 @@ class Reader:
             firewall=self._firewall(top.get("firewall")),
             workers=self._workers(top.get("workers")),
             watch=values.truth(self._doc, top.get("watch")),
+            metrics=metrics.listen(self._doc, top.get("metrics")),
             hook_timeout=hooks.timeout(self._doc, top.get(hooks.TIMEOUT), default=knock.hook_timeout),
             server_keys=server_keys,
         )

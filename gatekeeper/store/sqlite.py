@@ -230,6 +230,14 @@ class SqliteStore:
             every, ended = "SELECT count(*) FROM grants", "SELECT count(*) FROM grants WHERE expires_at <= ?"
             return int(self._db.execute(f"SELECT ({every}) - ({ended})", (now,)).fetchone()[0])
 
+    def numbers(self, *, now: float) -> dict[str, int]:
+        """Count what ``live`` returns, by service."""
+        with self._errors():
+            rows = self._db.execute(
+                f"SELECT service, count(*) FROM grants WHERE {_LIVE} GROUP BY service", {"now": now}
+            )
+            return {service: int(number) for service, number in rows}
+
     def ending_next(self, *, now: float, limit: int) -> list[Grant]:
         """The live grants whose time is up first."""
         where = "WHERE expires_at > ? ORDER BY expires_at LIMIT ?"
