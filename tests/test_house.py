@@ -276,9 +276,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "reloading",
         "cli.doctor",
     ),
-    15: (
-        "daemon",
-    ),
+    15: ("daemon",),
     16: (
         "cli",
         "cli.server",

@@ -9,7 +9,7 @@ from gatekeeper.rules.document import Document, Entry
 from gatekeeper.settings import Listen
 
 LOOPBACK = ip_address("127.0.0.1")
-PORT = 9469
+PORT = 16220
 _FIRST_FREE = 1024
 """Ports below are for those who have more rights than the service."""
 _LAST = 65535

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,9 +10,8 @@ from tests.client.sockets import Recorder
 
 
 @pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Recorder]]:
+def sockets(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     """Put sockets that only take notes in the place of all sockets."""
     Recorder.reset()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", Recorder)
-        yield Recorder
+    monkeypatch.setattr(socket, "socket", Recorder)  # by what tests use, too: undone in the reverse order, or it stays
+    return Recorder
