@@ -158,7 +158,7 @@ def test_the_alerts_that_the_page_names_are_those_that_there_are() -> None:
 
 def test_the_examples_of_the_page_can_be_used() -> None:
     """Those of rules.yaml; and the last, which is Prometheus' own, names the rules and the default address."""
-    blocks = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "metrics.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```ya?ml\n(.*?)^```", (DOCS / "metrics.md").read_text(), re.MULTILINE | re.DOTALL)
     ours = [block for block in blocks if block.startswith("metrics:")]
     assert len(ours) == 2
     for block in ours:
