@@ -7,9 +7,12 @@ library ourselves: pyseccomp, its binding on PyPI, has had no release since 2021
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from gatekeeper.errors import GatekeeperError
 
@@ -63,6 +66,14 @@ def confine(more: Sequence[str] = (), *, who: str = "worker") -> None:
     if left_out:  # seccomp(2) itself is forbidden here, and prctl(2) does it for the thread that calls
         hint = "whoever forbids seccomp(2) here (a unit's SystemCallFilter=, a container) should allow it"
         raise GatekeeperError(f"only the main thread of the {who} is confined", hint)
+
+
+def step_back() -> None:
+    """Let others have the processor first, and memory for longer: this process is not one that the door needs."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("0")
+    with contextlib.suppress(OSError):  # where the unit's filter forbids it
+        os.setpriority(os.PRIO_PROCESS, 0, 10)
 
 
 def give_up_capabilities() -> None:

@@ -21,7 +21,7 @@ from gatekeeper import observe
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.metrics.counter import Counter
 from gatekeeper.processes.child import LIFE_EVERY, READY, Control
-from gatekeeper.processes.confine import confine, give_up_capabilities
+from gatekeeper.processes.confine import confine, give_up_capabilities, step_back
 from gatekeeper.settings import Listen
 
 ASK = b"?"
@@ -37,6 +37,7 @@ _CALLS = ("accept", "accept4", "shutdown")
 def export(listen: Listen, control: Control, end: socket.socket) -> None:
     """Answer at an address until the supervisor says ``stop`` or is gone; ``end`` is of the wire to the meter."""
     control.say(READY)  # at once: the door waits for no port of ours
+    step_back()
     exporter = _Exporter(control, end)
     listener = exporter.open(listen)
     if listener is not None:

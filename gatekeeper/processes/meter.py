@@ -15,11 +15,13 @@ from types import FrameType
 from gatekeeper.firewall.backends import KernelBackend
 from gatekeeper.metrics.gather import Gatherer, Subject
 from gatekeeper.processes.child import LIFE_EVERY, READY, Control
+from gatekeeper.processes.confine import step_back
 
 
 def measure(subject: Subject, backend: KernelBackend, control: Control, end: socket.socket) -> None:
     """Answer at ``end`` until the supervisor says ``stop`` or is gone."""
     control.say(READY)  # at once: the door does not wait for us
+    step_back()
     meter = _Meter(end)
     gatherer = Gatherer(subject, backend.again())
     from gatekeeper.metrics import render  # noqa: PLC0415  (50 ms and some megabytes: here, and nowhere else)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
@@ -126,6 +127,7 @@ def test_the_exporter_has_no_rights_and_a_run_that_is_not_root_tells_of_store_an
         assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
         assert re.search(r"^CapPrm:\t0+$", status, re.MULTILINE)
         assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+        assert [os.getpriority(os.PRIO_PROCESS, children(running)[one]) for one in ("exporter", "meter")] == [10, 10]
         found = series(site)
         parts = {one: found[f'gatekeeper_unreadable{{part="{one}"}}'] for one in ("store", "kernel")}
         assert parts == {"store": 0, "kernel": 0}
