@@ -7,7 +7,6 @@ namespace, and is gone with it. ``sudo`` is there, and needs no password.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -43,7 +42,7 @@ class Stage:
         for port in (22, 80):
             self._services.enter_context(tcp_echo(self.network.server, port))
         for at in range(100):
-            if os.readlink(f"/proc/{self._holder.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
+            if Path(f"/proc/{self._holder.pid}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink():
                 break
             time.sleep(0.01 * at)
         hosts = self.directory / "hosts"

@@ -1,13 +1,16 @@
-"""What the documents have people type is typed: page by page, each command as it stands there, on machines of its own."""
+"""What the documents have people type is typed, page by page, as it stands there, on machines of its own."""
 
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.explain import captures
 from tests.netns.stage import DEVICE_PRIVATE, Stage
+from tests.packets import udp
 from tests.pages.blocks import blocks_of
 from tests.pages.elsewhere import where
 from tests.pages.stories import STORIES, Story
@@ -50,6 +53,7 @@ class Play:
         for place in (self._stage.checkout, "/root/client"):
             lines += f"; printf '%s\\n' {DEVICE_PRIVATE} > {place}/vector.key; chmod 600 {place}/vector.key"
         assert self._stage.type(lines).returncode == 0
+        captures.write(self._stage.checkout / "knocks.pcap", [(udp(b"a knock of nobody's"), time.time())])
 
     def _with_our_key(self, text: str) -> str:
         printed = self._said.get("gatekeeper keygen laptop.key", "").split()
@@ -58,7 +62,9 @@ class Play:
     def _type(self, place: str, command: str) -> None:
         on_client = command.startswith(self._story.client or ("\0",))
         typed = self._in_place(command)
-        if self._story.runs and not self._stage.is_up():
+        if command in self._story.down:
+            self._stage.stop()
+        elif (self._story.runs or command in self._story.up) and not self._stage.is_up():
             self._stage.start("gatekeeper run", until="; ready")
         if _GOES_ON.fullmatch(command):
             self._stage.stop()
@@ -75,6 +81,11 @@ class Play:
         assert "Traceback" not in done.stderr, place + typed + done.stderr
         if not command.startswith(self._story.fails or ("\0",)):
             assert done.returncode == 0, f"{place}{typed}\n{done.stdout}{done.stderr}"
+        for begins, other in self._story.behind.items():
+            if command.startswith(begins):
+                line = "{the line of gatekeeper join}"
+                done = self._stage.type(other.replace(line, self._found(line)))
+                assert done.returncode == 0, done.stderr
 
     def _in_place(self, command: str) -> str:
         for word, other in self._story.instead.items():

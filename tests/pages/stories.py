@@ -21,6 +21,12 @@ class Story:
     """What stands in /etc/gatekeeper/rules.yaml before; none: nothing."""
     meanwhile: Mapping[str, str] = field(default_factory=dict)
     """What the client types while a command goes on that begins so."""
+    behind: Mapping[str, str] = field(default_factory=dict)
+    """What the server types behind a command that begins so: what the text around it says."""
+    down: tuple[str, ...] = ()
+    """Commands before which the text has ``run`` stopped."""
+    up: tuple[str, ...] = ()
+    """And those before which it has it started."""
     runs: bool = False
     """Whether ``gatekeeper run`` is up whenever a command is typed."""
     fails: tuple[str, ...] = ()
@@ -40,6 +46,8 @@ STORIES = {
             "ssh SERVER": "nc -z -w3 server.test 22",
             **_NAMES,
         },
+        up=("sudo gatekeeper reload",),
+        down=("sudo gatekeeper load",),
         fails=("sudo gatekeeper doctor", "sudo gatekeeper diff", "sudo gatekeeper confirm"),
     ),
     "docs/tutorial.md": Story(instead={"PUBLIC-HALF-OF-THE-SERVER": "{the server's key}"}),
@@ -47,17 +55,22 @@ STORIES = {
         client=("gatekeeper",),
         instead=_NAMES,
         rules=_SSH + "knock: {ack: true, via: [udp, icmp, syn]}\n",
+        behind={
+            "gatekeeper join": "cp vector.key laptop.key && gatekeeper client remove laptop && "
+            "gatekeeper client add --reload '{the line of gatekeeper join}'"
+        },
         runs=True,
     ),
     "docs/rules.md": Story(
-        instead={"ssh,web": "ssh,web"},
+        instead={"HOST": "192.0.2.1", '"$KEY"': "long_enough_to_open"},
         rules=_SSH.replace(f"  {LAPTOP}\n", "  old: {open: long_enough_to_open, services: [ssh]}\n"),
         runs=True,
         fails=("gatekeeper check --rules rules.yaml", "sudo gatekeeper diff"),
     ),
     "docs/install.md": Story(rules=_SSH, instead={"YOUR-ADDRESS": "198.51.100.2"}, fails=("sudo gatekeeper confirm",)),
     "docs/doctor.md": Story(rules=_SSH, runs=True, fails=("sudo gatekeeper doctor",)),
+    "docs/command-line.md": Story(),
     "docs/explain.md": Story(rules=_SSH, meanwhile={"tcpdump": _KNOCK}),
-    "docs/break-glass.md": Story(rules=_SSH, runs=True),
+    "docs/break-glass.md": Story(rules=_SSH, runs=True, down=("gatekeeper flush",)),
     "docs/migrating.md": Story(rules=_SSH),
 }
