@@ -9,7 +9,9 @@ import hashlib
 import io
 import re
 import shlex
+import subprocess
 from functools import cache
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,8 +22,8 @@ from tests.pages.blocks import PAGES, ROOT, Block, blocks_of
 from tests.pages.elsewhere import ELSEWHERE, where
 from tests.pages.stories import STORIES
 
-KINDS = {"sh", "yaml", "text", "ssh-config", "json", "promql", "ini"}
-"""``text`` is output, or prose that is set apart."""
+KINDS = {"sh", "yaml", "yml", "text", "ssh-config"}
+"""``text`` is output, or prose that is set apart; ``yml`` is YAML for another program."""
 ALL = [block for page in PAGES for block in blocks_of(page)]
 COMMANDS = [(block, command) for block in ALL for command in block.commands()]
 BASE = """\
@@ -50,6 +52,20 @@ def test_a_command_is_run_by_a_story_or_by_a_test_that_is_named(block: Block, co
 @pytest.mark.parametrize("pattern", [pattern for pattern, _ in ELSEWHERE])
 def test_nothing_is_excused_that_is_not_there(pattern: str) -> None:
     assert any(re.fullmatch(pattern, command) for _, command in COMMANDS), pattern
+
+
+@pytest.mark.parametrize("block", [one for one in ALL if one.language == "yml"], ids=str)
+def test_an_example_for_another_program_can_be_read(block: Block) -> None:
+    assert isinstance(yaml.safe_load(block.text), dict)
+
+
+@pytest.mark.parametrize("block", [one for one in ALL if one.language == "ssh-config"], ids=str)
+def test_an_example_for_ssh_is_taken_by_ssh(block: Block, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(block.text.replace("exec ", "!exec ") if "exec " in block.text else block.text)
+    config.chmod(0o600)
+    done = subprocess.run(["ssh", "-G", "-F", config, "host"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("block", [one for one in ALL if one.language == "yaml"], ids=str)
