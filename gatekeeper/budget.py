@@ -26,3 +26,12 @@ class Budget:
             return False
         self._lines -= 1
         return True
+
+    def take_rest(self) -> int:
+        """Take a line for those that were not shown, if there are any, and one is left; return how many they are."""
+        number = self.unshown
+        self.unshown = 0
+        if not number or self.take():
+            return number
+        self.unshown = number
+        return 0

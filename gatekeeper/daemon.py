@@ -44,7 +44,7 @@ from gatekeeper.store.lock import RunLock
 class How:
     """What the command line says of a run."""
 
-    log_format: str = "text"
+    log_format: str = "auto"
     only_observe: bool = False
     """Whatever the rules say."""
     grant_me: bool = True

@@ -93,6 +93,13 @@ class Observer:
             budget.unshown = 0
         event("would-refuse" if self._is_trial else "refused", words)
 
+    def sum_up(self) -> None:
+        """Say how many lines of a flood were not shown, where no line behind them has said it yet."""
+        for budget in (self._strangers, self._clients):
+            if number := budget.take_rest():
+                words = {"not_shown": number, "note": "more than the log takes; `gatekeeper status` counts all"}
+                event("would-refuse" if self._is_trial else "refused", words)
+
     def carried_out(self, decision: Decision, outcome: Outcome, *, now: float) -> None:
         """Note what became of a knock."""
         if outcome.refused is not None:  # the store knew better than the gate's memory
@@ -107,11 +114,12 @@ class Observer:
         if outcome.admitted and outcome.ended:
             self.changed("crowded-out", Outcome(ended=outcome.ended), now=now)
             outcome = replace(outcome, ended=())
-        self.changed(decision.reason.value, outcome, now=now)
+        whose = {"client": decision.client, "source": _whose(decision)}
+        self.changed(decision.reason.value, outcome, now=now, whose=whose)
         if not outcome.admitted and not outcome.ended and outcome.error is None:
-            event(decision.reason.value, {"client": decision.client, "note": "nothing was open"})
+            event(decision.reason.value, whose | {"note": "nothing was open"})
 
-    def changed(self, name: str, outcome: Outcome, *, now: float) -> None:
+    def changed(self, name: str, outcome: Outcome, *, now: float, whose: Mapping[str, object] | None = None) -> None:
         """Log a change of the grants: a line for each (a sum, if there are many), and one for what was refused."""
         self.on_change(name, outcome, now)
         grants = (*outcome.admitted, *outcome.ended)
@@ -121,9 +129,9 @@ class Observer:
             for grant in grants:
                 event(name, grant_fields(grant, now=now))
         if outcome.cut:
-            event(f"{self._would}cut", {"connections": outcome.cut})
+            event(f"{self._would}cut", {"connections": outcome.cut, **(whose or {})})
         if outcome.error is not None:
-            event("not-applied", {"error": outcome.error}, level=logging.ERROR)
+            event("not-applied", {"error": outcome.error, **(whose or {})}, level=logging.ERROR)
 
     def repaired(self, repair: Repair) -> None:
         """Log what others did to the ruleset, and what became of it."""

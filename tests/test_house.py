@@ -15,6 +15,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "metrics.requests",
         "budget",
         "colours",
+        "journald",
         "duration",
         "echo",
         "errors",

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 import pytest
 
 from gatekeeper import logs, observe
-from gatekeeper.model import Decision, Grant, Outcome, Reason, Verdict
+from gatekeeper.model import Admit, Decision, Grant, Outcome, Reason, Revoke, Verdict
 from tests.packets import SYN, tcp, udp
 
 Lines = Callable[[], list[str]]
@@ -77,6 +77,24 @@ def test_a_flood_makes_few_lines_and_is_counted(lines: Lines, monkeypatch: pytes
     assert observer.take_counts() == {"unknown-key": 10_001}
 
 
+@pytest.mark.parametrize("style", ["text"])
+def test_a_flood_that_has_ended_is_summed_up_though_nothing_comes_behind_it(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    observer = observe.Observer()
+    for _ in range(10_000):
+        observer.refused(REFUSED, udp(b"junk"))
+    observer.sum_up()  # nothing may be written yet
+    now[0] += 2
+    observer.sum_up()
+    observer.sum_up()
+    found = lines()
+    assert len(found) == 21
+    assert " info refused not_shown=9980 note=" in found[-1]
+
+
 def test_hostile_bytes_are_escaped(lines: Lines, style: str) -> None:
     observe.event("x", {"a": "two words", "b": 'say "hi"', "c": "\x1b[31mred\n2026 forged line", "d": "\udcff"})
     (line,) = lines()
@@ -91,18 +109,21 @@ def test_hostile_bytes_are_escaped(lines: Lines, style: str) -> None:
 @pytest.mark.parametrize("style", ["text"])
 def test_every_grant_of_an_outcome_has_its_line(lines: Lines) -> None:
     home = ip_network("192.0.2.7")
-    opened = Outcome(admitted=(Grant(home, "ssh", "laptop", 160.0), Grant(home, "vpn", "laptop", None)), error="no set")
-    observe.Observer().carried_out(Decision(Verdict.DROP, Reason.OPENED, client="laptop"), opened, now=100.0)
-    closed = Outcome(ended=(Grant(ip_network("192.0.2.0/24"), "ssh", "laptop", 160.0),), cut=2)
-    observe.Observer().carried_out(Decision(Verdict.DROP, Reason.CLOSED, client="laptop"), closed, now=100.0)
-    observe.Observer().carried_out(Decision(Verdict.DROP, Reason.CLOSED, client="laptop"), Outcome(), now=100.0)
+    grants = (Grant(home, "ssh", "laptop", 160.0), Grant(home, "vpn", "laptop", None))
+    opens = Decision(Verdict.DROP, Reason.OPENED, Admit(grants), "laptop")
+    observe.Observer().carried_out(opens, Outcome(admitted=grants, error="no set"), now=100.0)
+    network = ip_network("192.0.2.0/24")
+    closes = Decision(Verdict.DROP, Reason.CLOSED, Revoke(network, "laptop"), "laptop")
+    closed = Outcome(ended=(Grant(network, "ssh", "laptop", 160.0),), cut=2)
+    observe.Observer().carried_out(closes, closed, now=100.0)
+    observe.Observer().carried_out(closes, Outcome(), now=100.0)
     assert [line.split(" ", 1)[1] for line in lines()] == [
         "info opened client=laptop source=192.0.2.7 service=ssh ttl=60s",
         'info opened client=laptop source=192.0.2.7 service=vpn ttl="until closed"',
-        'error not-applied error="no set"',
+        'error not-applied error="no set" client=laptop source=192.0.2.7',
         "info closed client=laptop source=192.0.2.0/24 service=ssh ttl=60s",
-        "info cut connections=2",
-        'info closed client=laptop note="nothing was open"',
+        "info cut connections=2 client=laptop source=192.0.2.0/24",
+        'info closed client=laptop source=192.0.2.0/24 note="nothing was open"',
     ]
 
 

@@ -40,8 +40,8 @@ def add_state_dir(parser: argparse.ArgumentParser) -> None:
 
 def add_log_format(parser: argparse.ArgumentParser) -> None:
     """Add ``--log-format``."""
-    text = "log lines (default: text; journal: for systemd's journal, without the time)"
-    parser.add_argument("--log-format", choices=("text", "json", "journal"), default="text", help=text)
+    text = "log lines (default: auto, which is journal where they go to systemd's journal, and text anywhere else)"
+    parser.add_argument("--log-format", choices=("auto", "text", "json", "journal"), default="auto", help=text)
 
 
 def port(text: str) -> int:

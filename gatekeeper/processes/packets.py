@@ -144,6 +144,7 @@ class _Desk:
     def now_and_then(self) -> None:
         """Make ready what the formats need next, and show a sign of life."""
         self._renew()
+        self._observer.sum_up()
         self.send_counts()
         self._control.show_life()
 
