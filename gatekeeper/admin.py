@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from gatekeeper import duration, inforce, progress, serverkeys
+from gatekeeper import duration, hand, inforce, progress, serverkeys
 from gatekeeper import rules as rules_file
 from gatekeeper.client.invite import Invite, check_client, check_host
 from gatekeeper.client.profile import DEFAULT_PORT
@@ -24,6 +24,7 @@ from gatekeeper.rules.document import did_you_mean
 from gatekeeper.settings import Rules, Service, Via, show_ports
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore
+from gatekeeper.store.trail import Trail
 
 Caution = tuple[str, str]
 """What is wrong, and what to do."""
@@ -176,8 +177,9 @@ def invite(the_rules: Rules, state_dir: Path, name: str, services: list[str] | N
 
 @contextlib.contextmanager
 def _enforcer(the_rules: Rules, state_dir: Path, source: Source) -> Iterator[Enforcer]:
+    trail = Trail(the_rules.trail, who=hand.whose())
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir, is_checked=False)))
+        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir, is_checked=False, trail_of=trail)))
         backend = stack.enter_context(contextlib.closing(backends.attach(the_rules)))
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)

@@ -145,11 +145,12 @@ class Commits:
             self._observer.changed("store", Outcome(error=error.message), now=self._clock.now())
 
     def _keep_counts(self) -> None:
-        counts = self._observer.take_counts()
+        counts, noted = self._observer.take_counts(), self._observer.take_noted()
         try:
-            if counts:
-                self._store.add_counts(counts)
+            if counts or noted:
+                self._store.add_counts(counts, noted, now=self._clock.now())
         except GatekeeperError:
+            self._observer.note(noted)
             for name, number in counts.items():  # for the next time
                 self._observer.count(name, number)
             raise

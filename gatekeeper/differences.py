@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NamedTuple
 
-from gatekeeper import duration, schedule
+from gatekeeper import duration, schedule, sizes
 from gatekeeper.networks import show_source
 from gatekeeper.schedule import Hours
-from gatekeeper.settings import Client, FirewallSettings, Rules, Service
+from gatekeeper.settings import Client, FirewallSettings, Rules, Service, TrailSettings
 
 Said = Mapping[str, Mapping[str, str]]
 """What rules say: of each thing (``service ssh``), by the field that rules.yaml has for it. Defaults are left out."""
@@ -176,7 +176,9 @@ def _number(name: str, value: object) -> str:
         return datetime.fromtimestamp(value, UTC).isoformat().replace("+00:00", "Z")
     if name == "mark" and isinstance(value, int):
         return f"{value:#x}"
-    return str(value)
+    if isinstance(value, TrailSettings):
+        return f"keep {duration.show(value.keep)}, size {sizes.show(value.size)}"
+    return "none" if value is None else str(value)
 
 
 _ELSEWHERE = {(Rules, "services"), (Rules, "clients"), (Rules, "firewall"), (Service, "name"), (Client, "name")}

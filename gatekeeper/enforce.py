@@ -22,7 +22,7 @@ from gatekeeper.cuts import Cuts
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
 from gatekeeper.garbage import unsearched
 from gatekeeper.mending import Mender, seconds_left
-from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Mended, Outcome, Reading, Revoke
+from gatekeeper.model import BY_HAND, Effect, Grant, Mended, Outcome, Reading, Revoke
 from gatekeeper.networks import Networks, Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
@@ -84,9 +84,9 @@ class Enforcer:
         with self._lock(), unsearched():
             expired = self._store.expire(now=now)
             kept, shortened, orphans = self._sort(self._store.live(now=now), now)
-            self._store.forget(orphans)
+            self._store.forget(orphans, now=now)
             if shortened:  # or they would come back when the rules allow it again
-                self._store.commit([Admit(tuple(shortened))], now=now)
+                self._store.shorten(shortened, now=now)
             self._backend.replace(self._members(kept, now))
             self._undone.clear()
             self.allowlist.replace(kept)

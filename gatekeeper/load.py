@@ -23,6 +23,7 @@ from gatekeeper.settings import Rules
 from gatekeeper.store.lock import ChangeLock, RunLock
 from gatekeeper.store.owner import open_or_make
 from gatekeeper.store.sqlite import SqliteStore
+from gatekeeper.store.trail import Trail
 
 _CAP_NET_ADMIN = 12
 
@@ -61,7 +62,9 @@ def _let_in(the_rules: Rules, state_dir: Path, backend: backends.KernelBackend, 
         return 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(RunLock.of_state(state_dir)))
-        store = stack.enter_context(contextlib.closing(SqliteStore(state_dir, skew=the_rules.skew)))
+        store = stack.enter_context(
+            contextlib.closing(SqliteStore(state_dir, skew=the_rules.skew, trail_of=Trail(the_rules.trail)))
+        )
         lock = stack.enter_context(contextlib.closing(ChangeLock(state_dir)))
         enforcer = Enforcer(the_rules, store, backend, lock=lock)
         restore(enforcer, observe.Observer())

@@ -215,12 +215,19 @@ def start_logging(style: str) -> LogThread:
 
 
 def _sink(style: str) -> _Sink:
-    goes_there = style in {"auto", "journal"} and journald.reads(sys.stderr.fileno())
+    goes_there = style in {"auto", "journal"} and _goes_to_the_journal()
     if goes_there:
         with contextlib.suppress(OSError):  # no such socket in this sandbox, or container
             return _Journald(Journal())
     forms: dict[str, logging.Formatter] = {"json": _Json(), "journal": _Leveled()}
     return _Stderr(_Leveled() if goes_there else forms.get(style, _Text()))
+
+
+def _goes_to_the_journal() -> bool:
+    try:
+        return journald.reads(sys.stderr.fileno())
+    except (AttributeError, OSError):  # there is no standard error, or it is no file
+        return False
 
 
 def _use(handler: logging.Handler) -> None:

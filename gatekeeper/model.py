@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import NamedTuple
 
-from gatekeeper.networks import Address, Source
+from gatekeeper.networks import Address, Source, lies_in
 from gatekeeper.settings import Via
 
 GRACE = 10 * 10**9
@@ -173,6 +174,37 @@ class Grant:
     def is_live(self, now: float) -> bool:
         """Whether the grant still holds at ``now``."""
         return self.expires_at is None or self.expires_at > now
+
+
+class TrailEntry(NamedTuple):
+    """A row of the audit trail: what happened when (Unix seconds), to whom, and why. ``None``: not known."""
+
+    at: float
+    reason: str
+    client: str | None = None
+    source: str | None = None
+    service: str | None = None
+    ends_at: float | None = None
+    """Of what was opened; ``None``: until closed."""
+    note: str | None = None
+    number: int = 0
+    """Counts up; 0 before it is stored."""
+
+    def lies_in(self, source: Source) -> bool:
+        """Whether its source is one address, or a network, of ``source``."""
+        return self.source is not None and lies_in(ip_network(self.source), source)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for in the trail; ``None`` stands for any."""
+
+    since: float | None = None
+    until: float | None = None
+    client: str | None = None
+    source: Source | None = None
+    service: str | None = None
+    reason: str | None = None
 
 
 class Changes(NamedTuple):

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
 from gatekeeper.budget import Budget
-from gatekeeper.model import Decision, Grant, Mended, Outcome, Reason, Repair, Revoke
+from gatekeeper.model import Decision, Grant, Mended, Outcome, Reason, Repair, Revoke, TrailEntry
 from gatekeeper.networks import show_source
 from gatekeeper.packet import ECHOES, UDP, Header, triage
 from gatekeeper.problems import Problem
 
 _LOG = logging.getLogger("gatekeeper")
 _GRANTS_AT_ONCE = 100
+_NOTED_AT_ONCE = 100
 
 
 class Observer:
@@ -36,6 +38,8 @@ class Observer:
         """The same, of packets: apart, so that nothing need be written for each one of a flood."""
         # Two budgets, so that a flood of strangers does not hide why a client was refused.
         self._strangers, self._clients = Budget(), Budget()
+        self._noted: list[TrailEntry] = []
+        """Refusals of clients that we know, for the audit trail."""
         self.on_change: Callable[[str, Outcome, float], None] = lambda *_: None
         """Told of each change of the grants, by the name that the log has for it, and when it was."""
 
@@ -50,6 +54,15 @@ class Observer:
         for reason, number in refused.items():
             taken[f"{self._would}{reason}"] += number
         return dict(taken)
+
+    def note(self, entries: Iterable[TrailEntry]) -> None:
+        """Keep these for the trail, as far as there is room: a moment's worth."""
+        self._noted += [*entries][: _NOTED_AT_ONCE - len(self._noted)]
+
+    def take_noted(self) -> list[TrailEntry]:
+        """Return what was kept since this was last called."""
+        taken, self._noted = self._noted, []
+        return taken
 
     def refused(self, decision: Decision, raw: bytes) -> None:
         """Note a packet that was dropped, or would have been."""
@@ -92,6 +105,11 @@ class Observer:
             words["not_shown"] = budget.unshown
             budget.unshown = 0
         event("would-refuse" if self._is_trial else "refused", words)
+        if budget is self._clients:
+            name = f"{self._would}{decision.reason}"
+            source = str(words["source"]) if "source" in words else None
+            note = " ".join(str(words[key]) for key in ("port", "note") if key in words) or None
+            self.note([TrailEntry(time.time(), name, decision.client, source, note=note)])
 
     def sum_up(self) -> None:
         """Say how many lines of a flood were not shown, where no line behind them has said it yet."""

@@ -21,6 +21,8 @@ from gatekeeper.model import (
     Revoke,
     Stamp,
     Tags,
+    TrailEntry,
+    Wanted,
 )
 from gatekeeper.networks import Address, Source
 from gatekeeper.settings import Rules, Service
@@ -82,7 +84,10 @@ class Store(Protocol):
     def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
         """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
 
-    def forget(self, grants: Sequence[Grant]) -> None:
+    def shorten(self, grants: Sequence[Grant], *, now: float) -> None:
+        """Let grants end earlier: the rules say so, and nobody has opened or closed anything."""
+
+    def forget(self, grants: Sequence[Grant], *, now: float) -> None:
         """Remove grants, whoever gave them."""
 
     def rebase(self, reading: Reading) -> None:
@@ -113,8 +118,11 @@ class Store(Protocol):
     def settle_cuts(self, cuts: Sequence[Revoke]) -> None:
         """Note that these have been carried out."""
 
-    def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Add to the counters that outlive a restart."""
+    def add_counts(self, counts: Mapping[str, int], noted: Sequence[TrailEntry] = (), *, now: float = 0.0) -> None:
+        """Add to the counters that outlive a restart, and to the audit trail."""
+
+    def trail(self, wanted: Wanted, *, after: int = 0, limit: int = -1) -> list[TrailEntry]:
+        """What the audit trail has, the newest first; of the rows behind the number ``after``; at most ``limit``."""
 
     def counts(self) -> dict[str, int]:
         """Return these counters."""

@@ -274,6 +274,16 @@ _DECRYPTION = 8
 
 
 @dataclass(frozen=True, slots=True)
+class TrailSettings:
+    """How much of the audit trail is kept."""
+
+    keep: int | None = 90 * 86_400
+    """Seconds; ``None``: whatever its age."""
+    size: int = 16_000_000
+    """Bytes that it may take."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """A rules file that was read and found whole."""
 
@@ -298,6 +308,8 @@ class Rules:
     """Where Prometheus finds the metrics; ``None``: nowhere."""
     hook_timeout: int = 10
     """Seconds that a program of ``on_open`` or ``on_close`` may take."""
+    trail: TrailSettings | None = TrailSettings()
+    """``None``: no audit trail."""
     server_keys: tuple[ServerKey, ...] = ()
     """Those that the rules name, the current one (no ``until``) first; without one, the state directory has it."""
 

@@ -220,7 +220,7 @@ def test_what_others_did_a_moment_ago_counts_in_the_next_change(
 def test_what_expired_here_and_is_not_in_the_store_is_forgotten(enforcer: Enforcer, store: SqliteStore) -> None:
     """Otherwise the next expiry would stay in the past, and be asked for without a pause."""
     enforcer.carry_out([Admit((grant(),))], now=NOW)
-    store.forget([grant()])
+    store.forget([grant()], now=NOW)
     enforcer.expire(now=NOW + 60)
     assert enforcer.allowlist.next_expiry() is None
 

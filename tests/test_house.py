@@ -15,6 +15,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "metrics.requests",
         "budget",
         "colours",
+        "sizes",
         "journald",
         "duration",
         "echo",
@@ -50,6 +51,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     2: (
         "metrics.counter",
+        "hand",
         "access",
         "filewatch",
         "replacing",
@@ -117,6 +119,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     4: (
         "tallies",
         "rules.metrics",
+        "trails",
+        "store.trail",
         "allowlist",
         "board",
         "clock",
@@ -150,6 +154,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     5: (
         "metrics.figures",
+        "rules.trail",
         "firewall.dispatch",
         "cuts",
         "gate",
@@ -258,6 +263,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     ),
     11: (
         "processes.meter",
+        "cli.log",
         "installing",
         "doctor.grants",
         "processes.guarding",
@@ -291,6 +297,8 @@ PURE = {
     "metrics.figures",
     "metrics.requests",
     "rules.metrics",
+    "rules.trail",
+    "sizes",
     "errors",
     "problems",
     "model",

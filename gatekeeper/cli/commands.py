@@ -25,6 +25,7 @@ COMMANDS = {
     "client": ("clients", "add, remove or list clients in the rules file"),
     "ruleset": ("server", "print what run would load into the kernel"),
     "status": ("server", "show services, live grants and counters"),
+    "log": ("log", "show what the audit trail has: who was let in, and who was not"),
     "grant": ("server", "let a source in by hand"),
     "revoke": ("server", "end grants, and cut what is open"),
     "doctor": ("doctor", "look for what can keep a door open, or shut, and say what to do"),

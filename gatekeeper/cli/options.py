@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from gatekeeper import older
+from gatekeeper import older, sizes
 
 RULES = "/etc/gatekeeper/rules.yaml"
 STATE_DIR = "/var/lib/gatekeeper"
@@ -60,12 +60,10 @@ def seconds_to_confirm(text: str) -> int:
 
 def size(text: str) -> int:
     """Read how many bytes a recording may have: so many that there is something in it, and not all of a disk."""
-    number = text.upper().removesuffix("B")
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9}.get(number[-1:], 1)
-    number = number[:-1] if factor > 1 else number
-    if not number.isdecimal() or len(number) > 12 or not 10**5 <= int(number) * factor <= 10**11:
-        raise argparse.ArgumentTypeError(f"{text!a} is not a size from 100kB to 100GB (such as 10MB)")
-    return int(number) * factor
+    try:
+        return sizes.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_confirm(parser: argparse.ArgumentParser, what: str) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from gatekeeper import observe, terms
+from gatekeeper.budget import Budget
 from gatekeeper.clock import Clock
 from gatekeeper.commits import Commits, Task
 from gatekeeper.enforce import Enforcer, Memory
@@ -26,12 +27,13 @@ from gatekeeper.load import restore
 from gatekeeper.model import Admit, Decision, Effect, Outcome, Verdict
 from gatekeeper.processes.child import READY, REPAIRED, Control
 from gatekeeper.processes.link import Link, LinkError
-from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, all_floors, gathered
+from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, Noted, all_floors, gathered
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.shared import SharedAllowlist, SharedReplays
 from gatekeeper.settings import Rules
 from gatekeeper.store.lock import ChangeLock
 from gatekeeper.store.sqlite import SqliteStore
+from gatekeeper.store.trail import Trail
 
 _AT_ONCE = 256
 _LAST_WORDS = 0.4
@@ -67,8 +69,9 @@ class Keeper:
         self._hooks = Sender(hooks, self._observer.count) if hooks is not None and plan.rules.has_hooks else None
         if self._hooks is not None:
             self._observer.on_change = self._tell_hooks
+        self._budget = Budget()
         self._unconfirmed = plan.unconfirmed
-        self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew)
+        self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew, trail_of=Trail(plan.rules.trail))
         self._allowlist = SharedAllowlist(self._tell)
         memory = Memory(self._allowlist, SharedReplays(self._tell, skew=plan.rules.skew))
         lock = ChangeLock(plan.state_dir)
@@ -223,6 +226,12 @@ class Keeper:
             case Counts():
                 for name, number in message.counts.items():
                     self._observer.count(name, number)
+            case Noted():
+                for one in message.entries:
+                    if one.client not in self._rules.clients:
+                        raise LinkError("a worker notes what no client of ours has done")
+                    if self._budget.take():  # who has taken over a worker must not fill the trail
+                        self._observer.note([one._replace(at=time.time())])
             case _:
                 raise LinkError(f"a worker does not say {type(message).__name__}")
 

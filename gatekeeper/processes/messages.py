@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from itertools import groupby, islice
 from typing import Any
 
-from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Stamp
+from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Stamp, TrailEntry
 
 _AT_ONCE = 500
 """Grants or floors in one message: it must fit a socket's buffer."""
@@ -21,6 +21,7 @@ _LAST_MOMENT = 1e15
 """Unix seconds: later than anything that a rule or a command can say."""
 _LONGEST_GRACE = 600 * 10**9
 _MOST_COUNTS, _LONGEST_NAME = 100, 60
+_WOULD = "would-"
 """Counters are kept in the store for good, so nobody may fill it with their names."""
 
 
@@ -76,11 +77,18 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Worker to keeper: clients that were refused since the last time, for the audit trail."""
+
+    entries: tuple[TrailEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClockStepped:
     """Keeper to worker: the wall clock was set."""
 
 
-Message = Do | Done | Grants | Changed | Floors | Counts | ClockStepped
+Message = Do | Done | Grants | Changed | Floors | Counts | Noted | ClockStepped
 
 
 def encode(message: Message) -> bytes:
@@ -228,6 +236,17 @@ def _read_counts(counts: Mapping[str, int]) -> Counts:
     return Counts({name: _number(number) for name, number in counts.items()})
 
 
+def _read_noted(found: Sequence[Sequence[Any]]) -> Noted:
+    """Read refusals. Not when they were: that is the keeper's to say."""
+    return Noted(tuple(TrailEntry(0.0, *_read_refusal(*one)) for one in found))
+
+
+def _read_refusal(reason: str, client: str, source: str | None, note: str | None) -> tuple[Any, ...]:
+    its_source = None if source is None else str(ip_address(_word(source)))
+    words = None if note is None else _word(note)
+    return Reason(reason.removeprefix(_WOULD)) and reason, _word(client), its_source, None, None, words
+
+
 def _floors(floors: Mapping[bytes, Floor]) -> dict[str, Any]:
     return {key.hex(): [one.floor, one.closed, one.spent] for key, one in floors.items()}
 
@@ -243,6 +262,7 @@ _WRITERS: dict[type[Any], Any] = {
     Changed: lambda one: (_grants(one.admitted), _grants(one.ended)),
     Floors: lambda one: (one.born, _floors(one.floors), one.more),
     Counts: lambda one: (dict(one.counts),),
+    Noted: lambda one: ([(its.reason, its.client, its.source, its.note) for its in one.entries],),
     ClockStepped: lambda _: (),
 }
 _READERS: dict[str, Any] = {
@@ -252,5 +272,6 @@ _READERS: dict[str, Any] = {
     "Changed": lambda admitted, ended: Changed(_read_grants(admitted), _read_grants(ended)),
     "Floors": lambda born, floors, more: Floors(born, _read_floors(floors), more),
     "Counts": _read_counts,
+    "Noted": _read_noted,
     "ClockStepped": ClockStepped,
 }

@@ -12,7 +12,7 @@ from dataclasses import replace
 import yaml
 
 from gatekeeper.firewall import lanes
-from gatekeeper.rules import hooks, metrics, values
+from gatekeeper.rules import hooks, metrics, trail, values
 from gatekeeper.rules.clients import ClientReader
 from gatekeeper.rules.document import Document, Entry, Place, Tell, is_empty
 from gatekeeper.rules.hooks import HookReader, Look
@@ -23,7 +23,7 @@ from gatekeeper.sealed import keys
 from gatekeeper.settings import FirewallSettings, Mode, Ports, Refuse, Rules, ServerKey, Service, Transport, Via
 
 _TOP = (
-    *("mode", "refuse", "always", "never", "workers", "watch", "metrics", "include"),
+    *("mode", "refuse", "always", "never", "workers", "watch", "metrics", "include", "trail"),
     *(hooks.ON_OPEN, hooks.ON_CLOSE, hooks.TIMEOUT),
     *("knock", "server", "firewall", *SECTIONS),
 )
@@ -85,6 +85,7 @@ class Reader:
             workers=self._workers(top.get("workers")),
             watch=values.truth(self._doc, top.get("watch")),
             metrics=metrics.listen(self._doc, top.get("metrics")),
+            trail=trail.read(self._doc, top.get("trail")),
             hook_timeout=hooks.timeout(self._doc, top.get(hooks.TIMEOUT), default=knock.hook_timeout),
             server_keys=server_keys,
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from gatekeeper.store import journal, stamps
+from gatekeeper.store import journal, stamps, trail
 
-_VERSION = 4
+_VERSION = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS grants (
     version    INTEGER NOT NULL CHECK (version IN (4, 6)),
@@ -55,7 +55,7 @@ def upgrade(db: sqlite3.Connection) -> None:
     version = _version(db)
     if version < _VERSION:
         older = _NEW_IN_3 if 0 < version < 3 else ""
-        tables = f"{_SCHEMA} {stamps.SCHEMA} {journal.SCHEMA} {stamps.birth()}"
+        tables = f"{_SCHEMA} {stamps.SCHEMA} {journal.SCHEMA} {trail.SCHEMA} {stamps.birth()}"
         db.executescript(f"BEGIN IMMEDIATE; {older} {tables} PRAGMA user_version = {_VERSION}; COMMIT;")
 
 

@@ -17,10 +17,24 @@ from pathlib import Path
 
 from gatekeeper import clock, replay
 from gatekeeper.errors import StoreError
-from gatekeeper.model import BY_HAND, Action, Admit, Changes, Effect, Floor, Grant, Outcome, Reading, Revoke
+from gatekeeper.model import (
+    BY_HAND,
+    Action,
+    Admit,
+    Changes,
+    Effect,
+    Floor,
+    Grant,
+    Outcome,
+    Reading,
+    Revoke,
+    TrailEntry,
+    Wanted,
+)
 from gatekeeper.networks import Source
-from gatekeeper.store import journal, schema, stamps
+from gatekeeper.store import journal, schema, stamps, trail
 from gatekeeper.store.owner import open_or_make
+from gatekeeper.store.trail import Trail
 
 FILE = "gatekeeper.db"
 _BUSY_MS = 5000
@@ -35,7 +49,15 @@ _LIVE = "(expires_at IS NULL OR expires_at > :now)"
 class SqliteStore:
     """Grants, spent stamps and counters in one SQLite file."""
 
-    def __init__(self, directory: Path, *, create: bool = True, skew: int = 120, is_checked: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        create: bool = True,
+        skew: int = 120,
+        is_checked: bool = True,
+        trail_of: Trail | None = None,
+    ) -> None:
         """Open the store in a state directory (made 0700 if it is not there); ``skew`` as the rules have it.
 
         ``is_checked``: whether all of it is looked through for damage, which takes longer the more there is.
@@ -45,6 +67,7 @@ class SqliteStore:
         """
         self.path = directory / FILE
         self._skew = skew
+        self._trail = trail_of or Trail(None)
         with self._errors():
             if create:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -77,7 +100,15 @@ class SqliteStore:
     def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
         """Carry out effects in one transaction; one outcome each."""
         with self._transaction():
-            return [self._carry_out(effect, now) for effect in effects]
+            outcomes = [self._carry_out(effect, now) for effect in effects]
+            for effect, outcome in zip(effects, outcomes, strict=True):
+                self._trail.carried_out(self._db, effect, outcome, now=now)
+            return outcomes
+
+    def shorten(self, grants: Sequence[Grant], *, now: float) -> None:
+        """Let grants end earlier: the rules say so, and nobody has opened or closed anything."""
+        with self._transaction():
+            self._carry_out(Admit(tuple(grants)), now)
 
     def _carry_out(self, effect: Effect, now: float) -> Outcome:
         if effect.stamp is not None:
@@ -188,12 +219,14 @@ class SqliteStore:
                 [(*_range(grant.source), grant.service, grant.client, now) for grant in ended],
             )
             self._db.execute("DELETE FROM kept WHERE ended_at < ?", (now - _KEPT_FOR,))
+            self._trail.changed(self._db, "expired", ended, now=now)
         return ended
 
-    def forget(self, grants: Sequence[Grant]) -> None:
+    def forget(self, grants: Sequence[Grant], *, now: float) -> None:
         """Remove grants, whoever gave them."""
         with self._transaction():
             self._delete(grants)
+            self._trail.changed(self._db, "ended", grants, now=now)
 
     def _delete(self, grants: Sequence[Grant]) -> None:
         self._db.executemany(
@@ -265,9 +298,11 @@ class SqliteStore:
                     rows += self._db.execute(whole, (version, low, high))
         return [grant for grant in map(_grant, rows) if grant.is_live(now)]
 
-    def add_counts(self, counts: Mapping[str, int]) -> None:
-        """Add to the counters that outlive a restart."""
+    def add_counts(self, counts: Mapping[str, int], noted: Sequence[TrailEntry] = (), *, now: float = 0.0) -> None:
+        """Add to the counters that outlive a restart, and to the trail."""
         with self._transaction():
+            self._trail.add(self._db, noted)
+            self._trail.trim(self._db, now=now)
             self._db.executemany(
                 "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET count = count + excluded.count",
                 list(counts.items()),
@@ -277,6 +312,11 @@ class SqliteStore:
         """Return these counters."""
         with self._errors():
             return dict(self._db.execute("SELECT name, count FROM counters ORDER BY name"))
+
+    def trail(self, wanted: Wanted, *, after: int = 0, limit: int = -1) -> list[TrailEntry]:
+        """What the audit trail has, the newest first; of the rows behind the number ``after``; at most ``limit``."""
+        with self._errors():
+            return list(trail.read(self._db, wanted, after=after, limit=limit))
 
     def changed_by_others(self) -> bool:
         """Whether another process has written since this was last asked."""

@@ -101,7 +101,7 @@ def test_a_stamp_is_spent_with_what_it_opens_and_refused_for_ever_after(tmp_path
     store = opened(tmp_path)
     assert commit(store, NS) is None
     assert store.live(now=NOW) == [GRANT]
-    store.forget([GRANT])
+    store.forget([GRANT], now=NOW)
     assert commit(store, NS) is Reason.REPLAYED
     assert store.live(now=NOW) == []
     store.close()

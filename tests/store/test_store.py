@@ -120,7 +120,7 @@ def test_effects_take_place_in_their_order(store: Store) -> None:
 
 def test_forgetting_takes_out_what_it_is_told(store: Store) -> None:
     store.commit([Admit((grant("192.0.2.7"), grant("192.0.2.8")))], now=NOW)
-    store.forget([grant("192.0.2.7")])
+    store.forget([grant("192.0.2.7")], now=NOW)
     assert live(store) == {grant("192.0.2.8")}
 
 
