@@ -24,6 +24,8 @@ _AT_ONCE = 256
 """Knocks in one transaction."""
 _TICK = 1.0
 """Seconds between looks at the store for changes by others, and at the counters."""
+_TIDIED_EVERY = 3600.0
+"""Seconds after which the audit trail is looked through for what is too old, also if nothing happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Commits:
         self._looked = time.monotonic()
         self._expire_after = 0.0
         self._must_refill = False
+        self._tidied = time.monotonic()
         self.on_clock_step: Callable[[], None] = lambda: None
         """Called when the wall clock was set, and the grants follow it."""
 
@@ -147,8 +150,9 @@ class Commits:
     def _keep_counts(self) -> None:
         counts, noted = self._observer.take_counts(), self._observer.take_noted()
         try:
-            if counts or noted:
+            if counts or noted or time.monotonic() - self._tidied > _TIDIED_EVERY:
                 self._store.add_counts(counts, noted, now=self._clock.now())
+                self._tidied = time.monotonic()
         except GatekeeperError:
             self._observer.note(noted)
             for name, number in counts.items():  # for the next time

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS trail (
 ROW = 400
 """Bytes that a row takes at the most, with its share of the pages."""
 _LONGEST = 120
-"""Characters of a note, or of any other word."""
+"""Bytes of a note, or of any other word."""
 _EACH = 100
 """Grants that have a row of their own, of one change."""
 _TRIMMED_AT_ONCE = 2000
@@ -77,7 +77,8 @@ class Trail:
 
     def trim(self, db: sqlite3.Connection, *, now: float) -> None:
         """Forget what is too old, or too much: some of it, so that nobody waits; the rest at the next time."""
-        first, last = db.execute("SELECT min(id), max(id) FROM trail").fetchone()
+        # two questions: asked for both at once, SQLite goes through the whole table
+        first, last = db.execute("SELECT (SELECT min(id) FROM trail), (SELECT max(id) FROM trail)").fetchone()
         if first is None:
             return
         keep_from, rows = (last + 1, 0) if self._settings is None else (first, self._settings.size // ROW)
@@ -93,6 +94,9 @@ class Trail:
 
 def read(db: sqlite3.Connection, wanted: Wanted, *, after: int = 0, limit: int = -1) -> Iterator[TrailEntry]:
     """Yield what is wanted, the newest first; of the rows behind the number ``after``; at most ``limit`` of them."""
+    newest = db.execute("SELECT max(id) FROM trail").fetchone()[0]
+    if newest is None or newest < after:  # all of it was forgotten, and the numbers begin anew
+        after = 0
     where: list[str] = ["id > ?"]
     values: list[object] = [after]
     for name, value in (("at >= ?", wanted.since), ("at <= ?", wanted.until), ("client = ?", wanted.client)):
@@ -116,4 +120,6 @@ def _and(where: list[str], values: list[object], condition: str, value: object) 
 
 
 def _cut(value: object) -> object:
-    return value[:_LONGEST] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return value.encode(errors="backslashreplace")[:_LONGEST].decode(errors="ignore")

@@ -114,13 +114,37 @@ def test_it_never_takes_more_room_than_it_may(tmp_path: Path) -> None:
     size = 1_000_000
     with contextlib.closing(SqliteStore(tmp_path, trail_of=Trail(TrailSettings(size=size)))) as store:
         before = (tmp_path / FILE).stat().st_size
-        long = TrailEntry(NOW, "x" * 30, "c" * 64, str(NEXT), "s" * 16, NOW, "n" * 500)
+        long = TrailEntry(NOW, "x" * 30, "c" * 64, str(NEXT), "s" * 16, NOW, "\N{SNOWMAN}" * 500)
         for _ in range(30):
             store.add_counts({}, [long] * 500, now=NOW)
         assert len(store.trail(Wanted())) == size // ROW
         store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         # what is added before the oldest goes, and what stands around it
         assert (tmp_path / FILE).stat().st_size - before < size + 500 * ROW + 50_000
+
+
+def test_who_follows_it_is_not_lost_when_all_of_it_was_forgotten(tmp_path: Path) -> None:
+    """The rows are numbered anew then."""
+    with contextlib.closing(SqliteStore(tmp_path, trail_of=Trail(TrailSettings(keep=60)))) as store:
+        store.add_counts({}, [TrailEntry(NOW, "clock-skew", "laptop")] * 5, now=NOW)
+        last = store.trail(Wanted(), limit=1)[0].number
+        store.add_counts({"x": 1}, now=NOW + 100)
+        store.commit([Admit((grant(),))], now=NOW + 101)
+        assert [one.reason for one in store.trail(Wanted(), after=last)] == ["opened"]
+
+
+def test_to_look_for_what_is_old_does_not_take_longer_the_more_there_is(store: SqliteStore) -> None:
+    """It is done between knocks, each second."""
+    store.add_counts({}, [TrailEntry(NOW, "clock-skew", "laptop")] * 20_000, now=NOW)
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    store._db.set_progress_handler(count, 100)
+    store.add_counts({"x": 1}, now=NOW)
+    assert steps < 10  # hundreds of the virtual machine's steps; a scan of all is some 1,000
 
 
 def test_without_a_trail_nothing_is_noted_and_what_was_is_forgotten(tmp_path: Path) -> None:
