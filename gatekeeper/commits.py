@@ -131,6 +131,7 @@ class Commits:
         if time.monotonic() - self._looked < _TICK and not at_once:
             return
         self._looked = time.monotonic()
+        self._observer.sum_up()
         if (words := self._pressure.change()) is not None:
             observe.message(words, level=logging.ERROR)
         try:

@@ -105,6 +105,7 @@ def _serve(the_rules: Rules, store: SqliteStore, sockets: list[socket.socket], k
             now = time.time()
             for form in formats:
                 form.renew(now=now)
+            observer.sum_up()
             observer.changed("would-expire", enforcer.expire(now=now), now=now)
 
 
