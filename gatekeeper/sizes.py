@@ -16,7 +16,11 @@ def parse(text: str) -> int:
     number = text.upper().removesuffix("B")
     factor = _FACTORS.get(number[-1:], 1)
     number = number[:-1] if factor > 1 else number
-    if not number.isdecimal() or len(number) > 12 or not SMALLEST <= int(number) * factor <= LARGEST:
+    if (
+        not (number.isascii() and number.isdecimal())
+        or len(number) > 12
+        or not SMALLEST <= int(number) * factor <= LARGEST
+    ):
         raise ValueError(f"{text!a} is not a size {HINT}")
     return int(number) * factor
 

@@ -284,6 +284,10 @@ BAD = [
     S + "metrics: 80",
     S + "metrics: [16220]",
     S + "workers: 17",
+    S + "trail: all",
+    S + "trail: {keep: 90}",
+    S + "trail: {size: 16 megabytes}",
+    S + "trail: {size: 99999}",
     S + "workers: many",
     S + "include: [a, b]",
     S + "knock: {port: tcp/62201}",
@@ -336,7 +340,7 @@ _WORDS = f"""
 guard observe silent reset keep cut input forward published udp icmp syn tcp/22 TCP/023 udp/1-65535 udp/443
 192.0.2.1 192.0.2.0/24 192.0.2.0/255.255.255.0 '2001:db8::/32' '::1' eth0 eth+ 10.5 ssh ann@home required optional
 sha512 none ctr legacy 2027-01-31 2027-01-31T18:00Z 20270131T1800Z 2027-W05-1T00:00+01:00 7000 7000/udp 7000:udp
-tcp/7000 '7000:udp,8000,9000' '!ack' fin file.key file.base64 file.steps {K2} aGVsbG8gd29ybGQhIQ==
+16MB 500000 0.5MB tcp/7000 '7000:udp,8000,9000' '!ack' fin file.key file.base64 file.steps {K2} aGVsbG8gd29ybGQhIQ==
 """.split()
 _PHRASES = ["Mon-Fri 08:00-18:00 UTC", "22:00-06:00 Europe/Berlin", "sat,SUN UTC", "'  Mon  UTC '"]
 _PHRASES += ["'a key, with: all'", "'1 2 3'", "'syn, !ACK'", "[7000, 8000/udp, udp/9000]", "[udp, syn]", f"[{K2}]"]
