@@ -1,27 +1,23 @@
-"""What an administrator does by hand: grant, revoke, status. Works whether or not ``run`` is up."""
+"""What an administrator does by hand: grant, revoke, invite. Works whether or not ``run`` is up."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
-from gatekeeper import duration, hand, inforce, progress, serverkeys
-from gatekeeper import rules as rules_file
+from gatekeeper import duration, hand, progress, serverkeys
 from gatekeeper.client.invite import Invite, check_client, check_host
 from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
-from gatekeeper.errors import FirewallError, StoreError, UsageError
-from gatekeeper.firewall import apply, backends, lanes, nfqueue
+from gatekeeper.errors import StoreError, UsageError
+from gatekeeper.firewall import backends
 from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
-from gatekeeper.problems import RulesError
 from gatekeeper.rules.document import did_you_mean
-from gatekeeper.settings import Rules, Service, Via, show_ports
+from gatekeeper.settings import Rules, Service, Via
 from gatekeeper.store.lock import ChangeLock, runner
 from gatekeeper.store.sqlite import SqliteStore
 from gatekeeper.store.trail import Trail
@@ -204,154 +200,3 @@ def _ttl(service: Service, text: str | None) -> int | None:
         longest = duration.show(service.max_ttl)
         raise UsageError(f"--ttl {text} is longer than max_ttl of {service.name} ({longest})", "ask for less")
     return seconds
-
-
-class Seen:
-    """What there is to see. Grants are read when they are asked for: there may be very many."""
-
-    def __init__(
-        self, the_rules: Rules, store: SqliteStore, pid: int | None, trouble: dict[str, Any] | None = None
-    ) -> None:
-        """``trouble``: what is wrong with the rules file, if these rules are not what it says now."""
-        self._store = store
-        self._now = time.time()
-        self.live = store.number(now=self._now)
-        """How many grants there are."""
-        self.overview: dict[str, Any] = {
-            "running": pid is not None,
-            "pid": pid,
-            "services": [
-                {
-                    "name": service.name,
-                    "port": show_ports(service),
-                    "ttl": duration.show(service.ttl),
-                    "max_ttl": None if service.max_ttl is None else duration.show(service.max_ttl),
-                    "established": service.established.value,
-                }
-                for service in the_rules.services.values()
-            ],
-            "counters": store.counts(),
-            "queues": _queues(the_rules) if pid is not None else [],
-            "kernel": _kernel(the_rules),
-            "live": self.live,
-            "rules_trouble": trouble,
-        }
-        """All but the grants."""
-
-    def grants(self, source: Source | None = None) -> Iterator[dict[str, Any]]:
-        """Describe the live grants, or those that share an address with a source."""
-        if source is None:
-            return (_shown(one, self._now) for one in self._store.each(now=self._now))
-        return (_shown(one, self._now) for one in sorted(self._store.touching(source, now=self._now), key=_by_service))
-
-    def ending_next(self, number: int) -> list[dict[str, Any]]:
-        """Describe those whose time is up first."""
-        return [_shown(one, self._now) for one in self._store.ending_next(now=self._now, limit=number)]
-
-
-@contextlib.contextmanager
-def looking(rules_path: Path, state_dir: Path) -> Iterator[Seen]:
-    """See services, live grants, counters, whether ``run`` is up, and the kernel's sets.
-
-    Also where the rules file cannot be used, as long as ``run`` works by what it said before.
-    """
-    pid = runner(state_dir)
-    the_rules, trouble = _rules_in_force(rules_path, state_dir, pid)
-    with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
-        yield Seen(the_rules, store, pid, trouble)
-
-
-def _rules_in_force(path: Path, state_dir: Path, pid: int | None) -> tuple[Rules, dict[str, Any] | None]:
-    """Read the rules; with what is wrong about them, if ``run`` works by earlier ones because of that."""
-    in_force, last = _told(state_dir, pid)
-    try:
-        the_rules, _ = rules_file.load(path)
-    except RulesError as error:
-        if in_force is None:
-            raise
-        lines = [str(one) for one in error.problems if not one.is_warning]
-        return in_force.rules(), _trouble(path, lines, since=in_force.when)
-    if in_force is None or last is None or last.ok:
-        return the_rules, None
-    return the_rules, _trouble(path, last.words, since=in_force.when, failed_at=last.when)
-
-
-def _told(state_dir: Path, pid: int | None) -> tuple[inforce.InForce | None, inforce.Reload | None]:
-    """Return what this ``run`` has said; nothing where we may not look, for there is more to see than that."""
-    try:
-        in_force, last = inforce.read(state_dir), inforce.read_last(state_dir)
-    except OSError:
-        return None, None
-    return (
-        in_force if in_force is not None and in_force.pid == pid else None,
-        last if last is not None and last.pid == pid else None,
-    )
-
-
-def _trouble(path: Path, lines: Sequence[str], *, since: float, failed_at: float | None = None) -> dict[str, Any]:
-    """Describe it. ``failed_at``: when ``run`` could not use the file, though it can be read now."""
-    changed_at = None
-    with contextlib.suppress(OSError):
-        changed_at = _iso(path.stat().st_mtime)
-    return {
-        "file": str(path),
-        "changed_at": changed_at,
-        "failed_at": None if failed_at is None else _iso(failed_at),
-        "error": list(lines),
-        "in_force_since": _iso(since),
-    }
-
-
-def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
-
-
-def _queues(the_rules: Rules) -> list[dict[str, object]]:
-    """List the queues of ``run``, as far as we may look."""
-    there = {one.number: one for one in nfqueue.queues()}
-    return [
-        {
-            "number": number,
-            "lane": lane.name.lower(),
-            "worker": worker,
-            "waiting": there[number].waiting,
-            "dropped": there[number].dropped_full + there[number].dropped_unsent,
-        }
-        for lane in lanes.Lane
-        for worker, number in enumerate(lanes.numbers(the_rules, lane), 1)
-        if number in there
-    ]
-
-
-def _shown(one: Grant, now: float) -> dict[str, Any]:
-    left = None if one.expires_at is None else max(0, round(one.expires_at - now))
-    end = None if one.expires_at is None else datetime.fromtimestamp(one.expires_at, UTC).isoformat(timespec="seconds")
-    return {
-        "source": show_source(one.source),
-        "service": one.service,
-        "client": one.client,
-        "expires_at": end,
-        "seconds_left": left,
-    }
-
-
-def _by_service(one: Grant) -> tuple[str, int, int, str]:
-    return (one.service, one.source.version, int(one.source.network_address), one.client)
-
-
-def _kernel(the_rules: Rules) -> dict[str, object]:
-    """Say what the kernel has; ``error`` where we may not look."""
-    try:
-        loaded = apply.loaded()
-        with contextlib.closing(backends.attach(the_rules)) as backend:
-            members = {service: backend.count(service) for service in the_rules.services}
-        dropped = {} if loaded is None else apply.dropped(loaded.variant)
-    except FirewallError as error:
-        return {"error": error.message}
-    return {
-        "ruleset": loaded is not None,
-        "observes": loaded is not None and loaded.observes,
-        "backend": backend.name,
-        "members": members,
-        "dropped": dropped,
-    }

@@ -83,6 +83,10 @@ class Reason(enum.StrEnum):
     INTERNAL_ERROR = "internal-error"
 
 
+Sender = tuple[bytes, str]
+"""Who was refused (an IPv4 address, or the first half of an IPv6 address), and why, as counters name it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Datagram:
     """A candidate knock, dissected. An echo request has no ports: they are 0."""

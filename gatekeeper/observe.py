@@ -16,9 +16,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from gatekeeper.budget import Budget
-from gatekeeper.model import Decision, Grant, Mended, Outcome, Reason, Repair, Revoke, TrailEntry
+from gatekeeper.heavy import Heavy
+from gatekeeper.model import Decision, Grant, Mended, Outcome, Reason, Repair, Revoke, Sender, TrailEntry
 from gatekeeper.networks import show_source
-from gatekeeper.packet import ECHOES, UDP, Header, triage
+from gatekeeper.packet import ECHOES, UDP, Header, sender, triage
 from gatekeeper.problems import Problem
 
 _LOG = logging.getLogger("gatekeeper")
@@ -36,6 +37,7 @@ class Observer:
         self._counts: Counter[str] = Counter()
         self._refused: Counter[Reason] = Counter()
         """The same, of packets: apart, so that nothing need be written for each one of a flood."""
+        self._senders: Heavy[tuple[bytes, Reason]] = Heavy()
         # Two budgets, so that a flood of strangers does not hide why a client was refused.
         self._strangers, self._clients = Budget(), Budget()
         self._noted: list[TrailEntry] = []
@@ -64,8 +66,17 @@ class Observer:
         taken, self._noted = self._noted, []
         return taken
 
+    def take_senders(self) -> dict[Sender, int]:
+        """Return who was refused most, why and how often, since this was last called (``packet.sender``)."""
+        return {
+            (source, f"{self._would}{reason}"): number
+            for (source, reason), number in self._senders.take().items()
+            if len(source) in {4, 8}
+        }
+
     def refused(self, decision: Decision, raw: bytes) -> None:
         """Note a packet that was dropped, or would have been."""
+        self._senders.add((sender(raw), decision.reason))
         if self._on_refused is not None:
             self._on_refused(decision, raw)
         budget = self._budget(decision)

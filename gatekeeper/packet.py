@@ -60,6 +60,14 @@ def triage(raw: bytes) -> Header | Reason:
     return Reason.MALFORMED
 
 
+def sender(raw: bytes) -> bytes:
+    """Return from whom a packet claims to be: the IPv4 address, or the first half of the IPv6 address.
+
+    Nothing else is looked at, so a flood can be counted by it. What is too short for it is some other length.
+    """
+    return raw[12:16] if raw and raw[0] < 0x60 else raw[8:16]
+
+
 def _ipv4(raw: bytes, size: int) -> Header | Reason:
     start = (raw[0] & 0x0F) * 4
     total = _U16(raw, 2)[0]

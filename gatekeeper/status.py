@@ -1,56 +1,186 @@
-"""``gatekeeper status`` as text for people. Pure."""
+"""What ``gatekeeper status`` shows, as lines and tables; and these as plain text. Pure.
+
+``tables.py`` shows the same on a terminal. What comes from outside (names in the store, a file's words) is escaped
+here, for both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gatekeeper import duration
+from gatekeeper.escaping import escape
+
+SOON = 60
+"""Seconds left, from which on a grant is about to end."""
+
+
+class Tone(enum.Enum):
+    """What a line or a row means for who looks."""
+
+    PLAIN = ""
+    GOOD = "good"
+    ATTENTION = "attention"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A sentence."""
+
+    words: str
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a head; a tone for each row that has one."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    tones: Mapping[int, Tone]
+    spare: frozenset[str] = frozenset()
+    """Columns that can be left out where it is narrow."""
+    more: int = 0
+    """Rows that had no room."""
+
+
+Section = Line | Table
+Rates = tuple[Mapping[str, float], Mapping[str, float]]
+"""Per second: what was counted, and what the kernel dropped."""
+_NUMBERS = frozenset({"IN KERNEL", "PACKETS", "A SECOND", "WAITING", "DROPPED", "LEFT"})
+
+
+def is_number(column: str) -> bool:
+    """Whether what stands in a column is read from the right."""
+    return column in _NUMBERS
+
+
+def sections(
+    found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: str = "", rates: Rates | None = None
+) -> list[Section]:
+    """Say what ``seeing.looking`` saw, and some grants; ``which``, if those are not all."""
+    kernel = found["kernel"]
+    services = _services(found["services"], kernel.get("members", {}))
+    grants = _grants(listed)
+    now, dropping = ({}, {}) if rates is None else rates
+    counters = _counted("REASON", found["counters"], None if rates is None else now)
+    dropped = _counted("DROPPED IN THE KERNEL", kernel.get("dropped", {}), None if rates is None else dropping)
+    refused = _table(
+        ("REFUSED OF LATE", "REASON", "PACKETS"),
+        [(one["source"], one["reason"], f"{one['packets']}+") for one in found.get("refused", ())],
+    )
+    queues = _table(
+        ("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"),
+        [
+            (str(q["number"]), q["lane"], str(q["worker"]), str(q["waiting"]), str(q["dropped"]))
+            for q in found["queues"]
+        ],
+        {row: Tone.ATTENTION for row, q in enumerate(found["queues"]) if q["dropped"]},
+    )
+    return [
+        _state(found),
+        *([Line(_in_words(found["rules_trouble"]), Tone.BAD)] if found.get("rules_trouble") else []),
+        services,
+        *([Line(f"{found['live']:,} live grants; {which}:")] if which else []),
+        grants if grants.rows else Line("none" if which else "no live grants"),
+        counters if counters.rows else Line("nothing counted yet"),
+        *(table for table in (dropped, refused, queues) if table.rows),
+    ]
 
 
 def as_text(found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: str = "") -> str:
-    """Lay out what ``admin.looking`` saw, and some grants; ``which``, if those are not all."""
-    state, kernel = f"run is up (process {found['pid']})" if found["running"] else "run is not up", found["kernel"]
+    """Lay it out as plain text."""
+    return plain(sections(found, listed, which=which))
+
+
+def plain(parts: Sequence[Section]) -> str:
+    """Lay sections out as plain text."""
+    return "\n\n".join(part.words if isinstance(part, Line) else _columns(part) for part in parts)
+
+
+def fitted(parts: Sequence[Section], width: int, height: int) -> list[Section]:
+    """Cut tables so that all have room on a screen, with a line between them: the longest lose most."""
+    tables = [part for part in parts if isinstance(part, Table)]
+    taken = sum(_lines(part.words, width) if isinstance(part, Line) else 1 for part in parts)
+    room = height - taken - (len(parts) - 1)
+    given = dict(zip(map(id, tables), _shares([len(one.rows) for one in tables], room), strict=True))
+    return [part if isinstance(part, Line) else _cut(part, given[id(part)]) for part in parts]
+
+
+def _lines(words: str, width: int) -> int:
+    """How many lines of a terminal a sentence takes: broken between words, where it is longer than one."""
+    lines = -(-len(words) // max(1, width))
+    return lines if lines <= 1 else lines + 1
+
+
+def _shares(wanted: Sequence[int], room: int) -> list[int]:
+    """Share room out: nobody gets more than is wanted, and who wants less than others gets it first."""
+    shares = [0] * len(wanted)
+    left = max(0, room)
+    for done, place in enumerate(sorted(range(len(wanted)), key=lambda place: wanted[place])):
+        shares[place] = min(wanted[place], left // (len(wanted) - done))
+        left -= shares[place]
+    return shares
+
+
+def _cut(table: Table, room: int) -> Table:
+    if len(table.rows) <= room:
+        return table
+    kept = max(0, room - 1)  # a line says how many more there are
+    return replace(table, rows=table.rows[:kept], more=len(table.rows) - kept)
+
+
+def _state(found: dict[str, Any]) -> Line:
+    kernel, is_up = found["kernel"], found["running"]
+    state, tone = (f"run is up (process {found['pid']})", Tone.GOOD) if is_up else ("run is not up", Tone.ATTENTION)
     if "error" in kernel:
-        state += f"; the kernel could not be looked at: {kernel['error']}"
-    elif not kernel["ruleset"]:
-        state += "; the ruleset is not in the kernel: the ports are open to all"
-    elif kernel["observes"]:
-        state += "; it only observes: NOTHING IS DROPPED, and what is counted as would-... would have been"
-    elif not found["running"]:
-        state += ": nobody new gets in"
-        if kernel["backend"] == "rules":
-            state += ", and what is open stays open until run is back"
-    members = kernel.get("members", {})
-    services = [
+        return Line(f"{state}; the kernel could not be looked at: {escape(kernel['error'])}", Tone.ATTENTION)
+    if not kernel["ruleset"]:
+        return Line(f"{state}; the ruleset is not in the kernel: the ports are open to all", Tone.BAD)
+    if kernel["observes"]:
+        words = "it only observes: NOTHING IS DROPPED, and what is counted as would-... would have been"
+        return Line(f"{state}; {words}", Tone.ATTENTION)
+    if not is_up:
+        stays = ", and what is open stays open until run is back" if kernel["backend"] == "rules" else ""
+        return Line(f"{state}: nobody new gets in{stays}", Tone.BAD)
+    return Line(state, tone)
+
+
+def _services(services: Sequence[dict[str, Any]], members: Mapping[str, int]) -> Table:
+    head = ("SERVICE", "PORT", "TTL", "MAX TTL", "ESTABLISHED", "IN KERNEL")
+    rows = [
         (s["name"], s["port"], s["ttl"], s["max_ttl"] or "-", s["established"], str(members.get(s["name"], "?")))
-        for s in found["services"]
+        for s in services
     ]
-    grants = [
+    return _table(head, rows, spare=("ESTABLISHED", "MAX TTL"))
+
+
+def _grants(listed: Sequence[dict[str, Any]]) -> Table:
+    rows = [
         (g["source"], g["service"], g["client"], g["expires_at"] or "until closed", _left(g["seconds_left"]))
         for g in listed
     ]
-    queues = [
-        (str(q["number"]), q["lane"], str(q["worker"]), str(q["waiting"]), str(q["dropped"])) for q in found["queues"]
-    ]
-    counters = [(name, str(count)) for name, count in found["counters"].items()]
-    dropped = [(name, str(count)) for name, count in sorted(kernel.get("dropped", {}).items())]
-    parts = [
-        state,
-        *([_in_words(found["rules_trouble"])] if found.get("rules_trouble") else []),
-        _table(("SERVICE", "PORT", "TTL", "MAX TTL", "ESTABLISHED", "IN KERNEL"), services),
-        *([f"{found['live']:,} live grants; {which}:"] if which else []),
-        _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), grants)
-        if grants
-        else "none"
-        if which
-        else "no live grants",
-        _table(("REASON", "PACKETS"), counters) if counters else "nothing counted yet",
-        *([_table(("DROPPED IN THE KERNEL", "PACKETS"), dropped)] if dropped else []),
-    ]
-    if queues:
-        parts.append(_table(("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"), queues))
-    return "\n\n".join(parts)
+    soon = {
+        row: Tone.ATTENTION
+        for row, g in enumerate(listed)
+        if g["seconds_left"] is not None and g["seconds_left"] < SOON
+    }
+    return _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), rows, soon, spare=("EXPIRES",))
+
+
+def _counted(name: str, counts: Mapping[str, int], rates: Mapping[str, float] | None) -> Table:
+    if rates is None:
+        return _table((name, "PACKETS"), [(one, str(number)) for one, number in sorted(counts.items())])
+    busiest = sorted(counts.items(), key=lambda one: (-rates.get(one[0], 0.0), one[0]))
+    return _table((name, "A SECOND", "PACKETS"), [(one, _rate(rates.get(one)), str(n)) for one, n in busiest])
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if not rate else f"{rate:,.1f}" if rate < 100 else f"{rate:,.0f}"
 
 
 def _in_words(trouble: dict[str, Any]) -> str:
@@ -63,16 +193,26 @@ def _in_words(trouble: dict[str, Any]) -> str:
     elif not trouble["changed_at"]:
         what = f"{trouble['file']} cannot be used"
     words = f"{what}: {lines[0] if lines else '?'}{more}"
-    return f"{words}; the rules of {trouble['in_force_since']} are in force"
+    return escape(f"{words}; the rules of {trouble['in_force_since']} are in force")
 
 
 def _left(seconds: int | None) -> str:
     return "-" if seconds is None else duration.show(seconds)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+def _table(
+    head: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    tones: Mapping[int, Tone] | None = None,
+    *,
+    spare: Sequence[str] = (),
+) -> Table:
+    return Table(head, tuple(tuple(map(escape, row)) for row in rows), tones or {}, frozenset(spare))
+
+
+def _columns(table: Table) -> str:
+    lines = [table.head, *table.rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )

@@ -24,7 +24,7 @@ COMMANDS = {
     "reload": ("reload", "have run go over to the rules file as it is now"),
     "client": ("clients", "add, remove or list clients in the rules file"),
     "ruleset": ("server", "print what run would load into the kernel"),
-    "status": ("server", "show services, live grants and counters"),
+    "status": ("status", "show services, live grants and counters"),
     "log": ("log", "show what the audit trail has: who was let in, and who was not"),
     "grant": ("server", "let a source in by hand"),
     "revoke": ("server", "end grants, and cut what is open"),

@@ -58,6 +58,17 @@ def seconds_to_confirm(text: str) -> int:
     return int(text)
 
 
+def seconds_between(text: str) -> float:
+    """Read how often ``--watch`` looks: not so often that nothing else is done."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.2 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!a} is not a number of seconds from 0.2 to 3600")
+    return seconds
+
+
 def size(text: str) -> int:
     """Read how many bytes a recording may have: so many that there is something in it, and not all of a disk."""
     try:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from gatekeeper.cli.options import add_confirm, add_grant_me, add_log_format, add_rules, add_state_dir, size
 from gatekeeper.errors import GatekeeperError, UsageError
-
-_LISTED = 100
-"""Grants that ``status`` lists; where there are more, it lists some that end next."""
-_SHOWN = 20
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -93,35 +87,6 @@ def _ruleset(options: argparse.Namespace) -> None:
     for version in names.VERSIONS:
         print(f"# {'iptables' if version == 4 else 'ip6tables'}-restore --noflush")
         print(ruleset.iptables_text(found, version, way), end="\n" if version == 4 else "")
-
-
-def _status(options: argparse.Namespace) -> None:
-    from gatekeeper import admin
-    from gatekeeper.networks import show_source
-    from gatekeeper.status import as_text
-
-    source = None if options.source is None else admin.parse_source(options.source)
-    with admin.looking(Path(options.rules), Path(options.state_dir)) as seen:
-        if options.json:
-            _print_json(seen.overview, seen.grants(source))
-            return
-        which = "" if source is None else f"those that {show_source(source)} has a part in"
-        if source is not None or options.all or seen.live <= _LISTED:
-            listed = list(seen.grants(source))
-        else:
-            listed = seen.ending_next(_SHOWN)
-            which = f"the {len(listed)} that end next (`--all` lists all, `--source SOURCE` those of an address)"
-        print(as_text(seen.overview, listed, which=which))
-
-
-def _print_json(overview: dict[str, Any], grants: Iterable[dict[str, Any]]) -> None:
-    """Print an object whose last field are the grants, one a line, as they are read."""
-    print(json.dumps(overview, indent=2).removesuffix("\n}"), end=',\n  "grants": [')
-    comma = ""
-    for grant in grants:
-        print(f"{comma}\n    {json.dumps(grant)}", end="")
-        comma = ","
-    print("\n  ]\n}" if comma else "]\n}")
 
 
 def _grant(options: argparse.Namespace) -> int:
@@ -250,17 +215,6 @@ def ruleset(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_ruleset)
     parser.description = "Prints the text for ipset, iptables-restore and ip6tables-restore. Needs no root."
     add_rules(parser)
-
-
-def status(parser: argparse.ArgumentParser) -> None:
-    """Set up ``status``."""
-    parser.set_defaults(command=_status)
-    parser.description = "Works while run is up, and from the store and the kernel when it is not."
-    add_rules(parser)
-    add_state_dir(parser)
-    parser.add_argument("--all", action="store_true", help=f"list all live grants, also where there are over {_LISTED}")
-    parser.add_argument("--source", metavar="SOURCE", help="list the grants that touch this address or network")
-    parser.add_argument("--json", action="store_true", help="print JSON: all grants, one a line")
 
 
 def grant(parser: argparse.ArgumentParser) -> None:

@@ -39,7 +39,11 @@ def attach(rules: Rules) -> KernelBackend:
     Raises:
         FirewallError: a tool is missing, or we may not look.
     """
-    there = apply.loaded()
+    return of(apply.loaded(), rules)
+
+
+def of(there: apply.Loaded | None, rules: Rules) -> KernelBackend:
+    """Return the backend of what is loaded; or that would be, if nothing is."""
     if there is not None:
         really = not there.observes
         return (

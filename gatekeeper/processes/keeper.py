@@ -23,11 +23,23 @@ from gatekeeper.enforce import Enforcer, Memory
 from gatekeeper.errors import StoreError
 from gatekeeper.hooks.sender import Sender
 from gatekeeper.hooks.telling import Teller
+from gatekeeper.lately import Lately
 from gatekeeper.load import restore
 from gatekeeper.model import Admit, Decision, Effect, Outcome, Verdict
 from gatekeeper.processes.child import READY, REPAIRED, Control
 from gatekeeper.processes.link import Link, LinkError
-from gatekeeper.processes.messages import ClockStepped, Counts, Do, Done, Floors, Message, Noted, all_floors, gathered
+from gatekeeper.processes.messages import (
+    ClockStepped,
+    Counts,
+    Do,
+    Done,
+    Floors,
+    Message,
+    Noted,
+    Senders,
+    all_floors,
+    gathered,
+)
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.shared import SharedAllowlist, SharedReplays
 from gatekeeper.settings import Rules
@@ -70,6 +82,7 @@ class Keeper:
         if self._hooks is not None:
             self._observer.on_change = self._tell_hooks
         self._budget = Budget()
+        self._lately = Lately(plan.state_dir)
         self._unconfirmed = plan.unconfirmed
         self._store = SqliteStore(plan.state_dir, skew=plan.rules.skew, trail_of=Trail(plan.rules.trail))
         self._allowlist = SharedAllowlist(self._tell)
@@ -128,6 +141,7 @@ class Keeper:
         self._tell_all()
         if self._hooks is not None:
             self._hooks.say_lost()
+        self._lately.keep(now=time.monotonic())
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -232,6 +246,8 @@ class Keeper:
                         raise LinkError("a worker notes what no client of ours has done")
                     if self._budget.take():  # who has taken over a worker must not fill the trail
                         self._observer.note([one._replace(at=time.time())])
+            case Senders():
+                self._lately.note(message.counts)
             case _:
                 raise LinkError(f"a worker does not say {type(message).__name__}")
 

@@ -12,7 +12,8 @@ from ipaddress import ip_address, ip_network
 from itertools import groupby, islice
 from typing import Any
 
-from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Stamp, TrailEntry
+from gatekeeper.heavy import PLACES
+from gatekeeper.model import Admit, Effect, Floor, Grant, Reason, Revoke, Sender, Stamp, TrailEntry
 
 _AT_ONCE = 500
 """Grants or floors in one message: it must fit a socket's buffer."""
@@ -84,11 +85,18 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class Senders:
+    """Worker to keeper: who was refused since the last time, why, and how often at the least."""
+
+    counts: Mapping[Sender, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ClockStepped:
     """Keeper to worker: the wall clock was set."""
 
 
-Message = Do | Done | Grants | Changed | Floors | Counts | Noted | ClockStepped
+Message = Do | Done | Grants | Changed | Floors | Counts | Noted | Senders | ClockStepped
 
 
 def encode(message: Message) -> bytes:
@@ -247,6 +255,23 @@ def _read_refusal(reason: str, client: str, source: str | None, note: str | None
     return Reason(reason.removeprefix(_WOULD)) and reason, _word(client), its_source, None, None, words
 
 
+def is_sender(source: bytes, reason: str) -> bool:
+    """Whether a worker can have refused such a one."""
+    return len(source) in {4, 8} and reason.removeprefix("would-") in set(Reason)
+
+
+def _read_senders(rows: Sequence[Any]) -> Senders:
+    if len(rows) > PLACES:
+        raise ValueError("too many senders")
+    counts: dict[Sender, int] = {}
+    for source, reason, number in rows:
+        sender = bytes.fromhex(source), _word(reason)
+        if not is_sender(*sender) or _number(number) < 1:
+            raise ValueError("not a sender")
+        counts[sender] = number
+    return Senders(counts)
+
+
 def _floors(floors: Mapping[bytes, Floor]) -> dict[str, Any]:
     return {key.hex(): [one.floor, one.closed, one.spent] for key, one in floors.items()}
 
@@ -263,6 +288,7 @@ _WRITERS: dict[type[Any], Any] = {
     Floors: lambda one: (one.born, _floors(one.floors), one.more),
     Counts: lambda one: (dict(one.counts),),
     Noted: lambda one: ([(its.reason, its.client, its.source, its.note) for its in one.entries],),
+    Senders: lambda one: ([[source.hex(), reason, number] for (source, reason), number in one.counts.items()],),
     ClockStepped: lambda _: (),
 }
 _READERS: dict[str, Any] = {
@@ -273,5 +299,6 @@ _READERS: dict[str, Any] = {
     "Floors": lambda born, floors, more: Floors(born, _read_floors(floors), more),
     "Counts": _read_counts,
     "Noted": _read_noted,
+    "Senders": _read_senders,
     "ClockStepped": ClockStepped,
 }

@@ -32,7 +32,18 @@ from gatekeeper.model import Admit, Floor, Grant
 from gatekeeper.processes.child import GO, READY, Control
 from gatekeeper.processes.confine import confine
 from gatekeeper.processes.link import Link, LinkError
-from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message, Noted
+from gatekeeper.processes.messages import (
+    Changed,
+    ClockStepped,
+    Counts,
+    Do,
+    Done,
+    Floors,
+    Grants,
+    Message,
+    Noted,
+    Senders,
+)
 from gatekeeper.processes.plan import Plan
 from gatekeeper.recording.sender import Sender
 from gatekeeper.refusals import Refusals
@@ -154,6 +165,8 @@ class _Desk:
             self._send(Counts(counts))
         if noted := self._observer.take_noted():
             self._send(Noted(tuple(noted)))
+        if senders := self._observer.take_senders():
+            self._send(Senders(senders))
 
     def _count(self, name: str) -> None:
         self._observer.count(name)

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Self
 
-from gatekeeper import admin
+from gatekeeper import seeing
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import CLIENT, SERVER, STRANGER, Network, inside, ip_batch, netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
@@ -108,7 +108,7 @@ class Site:
 
     def status(self) -> dict[str, Any]:
         """Return what ``gatekeeper status --json`` would print; without its process, for tests ask often."""
-        with inside(self.server), admin.looking(self.rules, self.state) as seen:
+        with inside(self.server), seeing.looking(self.rules, self.state) as seen:
             return {**seen.overview, "grants": list(seen.grants())}
 
     # -- the network
