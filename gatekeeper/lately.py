@@ -28,7 +28,7 @@ GENERATION = 300.0
 _EVERY = 2.0
 _LONGEST_FILE = 64 * 1024
 _MOST = 2**63
-_NONSENSE = (OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError)
+_NONSENSE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
 class Refused(NamedTuple):

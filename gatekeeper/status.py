@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from gatekeeper import duration
 from gatekeeper.escaping import escape
@@ -51,7 +51,8 @@ class Table:
 Section = Line | Table
 Rates = tuple[Mapping[str, float], Mapping[str, float]]
 """Per second: what was counted, and what the kernel dropped."""
-_NUMBERS = frozenset({"IN KERNEL", "PACKETS", "A SECOND", "WAITING", "DROPPED", "LEFT"})
+Number = TypeVar("Number", int, float)
+_NUMBERS = frozenset({"IN KERNEL", "PACKETS", "PACKETS, AT LEAST", "A SECOND", "WAITING", "DROPPED", "LEFT"})
 
 
 def is_number(column: str) -> bool:
@@ -62,33 +63,27 @@ def is_number(column: str) -> bool:
 def sections(
     found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: str = "", rates: Rates | None = None
 ) -> list[Section]:
-    """Say what ``seeing.looking`` saw, and some grants; ``which``, if those are not all."""
+    """Say what ``seeing.looking`` saw, and some grants; ``which``, if those are not all.
+
+    With ``rates`` it is for a screen, which is small: what is at rest is left out, and what can be is told together.
+    """
     kernel = found["kernel"]
-    services = _services(found["services"], kernel.get("members", {}))
     grants = _grants(listed)
-    now, dropping = ({}, {}) if rates is None else rates
-    counters = _counted("REASON", found["counters"], None if rates is None else now)
-    dropped = _counted("DROPPED IN THE KERNEL", kernel.get("dropped", {}), None if rates is None else dropping)
-    refused = _table(
-        ("REFUSED OF LATE", "REASON", "PACKETS"),
-        [(one["source"], one["reason"], f"{one['packets']}+") for one in found.get("refused", ())],
-    )
-    queues = _table(
-        ("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"),
-        [
-            (str(q["number"]), q["lane"], str(q["worker"]), str(q["waiting"]), str(q["dropped"]))
-            for q in found["queues"]
-        ],
-        {row: Tone.ATTENTION for row, q in enumerate(found["queues"]) if q["dropped"]},
-    )
+    counted, dropped = found["counters"], kernel.get("dropped", {})
+    if rates is None:
+        counters = [_counted("REASON", counted), _counted("DROPPED IN THE KERNEL", dropped)]
+        queues = found["queues"]
+    else:
+        counters = [_counted("REASON", _united(counted, dropped), _united(*rates))]
+        queues = [one for one in found["queues"] if one["waiting"] or one["dropped"]]
     return [
         _state(found),
         *([Line(_in_words(found["rules_trouble"]), Tone.BAD)] if found.get("rules_trouble") else []),
-        services,
+        _services(found["services"], kernel.get("members", {})),
         *([Line(f"{found['live']:,} live grants; {which}:")] if which else []),
         grants if grants.rows else Line("none" if which else "no live grants"),
-        counters if counters.rows else Line("nothing counted yet"),
-        *(table for table in (dropped, refused, queues) if table.rows),
+        counters[0] if counters[0].rows else Line("nothing counted yet"),
+        *(table for table in (*counters[1:], _refused(found.get("refused", ())), _queues(queues)) if table.rows),
     ]
 
 
@@ -172,7 +167,22 @@ def _grants(listed: Sequence[dict[str, Any]]) -> Table:
     return _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), rows, soon, spare=("EXPIRES",))
 
 
-def _counted(name: str, counts: Mapping[str, int], rates: Mapping[str, float] | None) -> Table:
+def _refused(refused: Sequence[dict[str, Any]]) -> Table:
+    rows = [(one["source"], one["reason"], str(one["packets"])) for one in refused]
+    return _table(("REFUSED OF LATE", "REASON", "PACKETS, AT LEAST"), rows)
+
+
+def _queues(queues: Sequence[dict[str, Any]]) -> Table:
+    rows = [(str(q["number"]), q["lane"], str(q["worker"]), str(q["waiting"]), str(q["dropped"])) for q in queues]
+    full = {row: Tone.ATTENTION for row, q in enumerate(queues) if q["dropped"]}
+    return _table(("QUEUE", "LANE", "WORKER", "WAITING", "DROPPED"), rows, full)
+
+
+def _united(counted: Mapping[str, Number], in_kernel: Mapping[str, Number]) -> dict[str, Number]:
+    return {**counted, **{f"{name} (kernel)": number for name, number in in_kernel.items()}}
+
+
+def _counted(name: str, counts: Mapping[str, int], rates: Mapping[str, float] | None = None) -> Table:
     if rates is None:
         return _table((name, "PACKETS"), [(one, str(number)) for one, number in sorted(counts.items())])
     busiest = sorted(counts.items(), key=lambda one: (-rates.get(one[0], 0.0), one[0]))
