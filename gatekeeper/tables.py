@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console, Group
+from rich.console import Console, Group, OverflowMethod
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -18,6 +18,8 @@ from gatekeeper.status import Line, Section, Table, Tone, is_number
 _STYLES = {Tone.PLAIN: "", Tone.GOOD: "green", Tone.ATTENTION: "yellow", Tone.BAD: "bold red"}
 _ROOMY = 100
 """Columns of a terminal from which on nothing need be left out."""
+_NARROW = 60
+"""Columns from which on the first of a table, which says what a row is about, is never broken."""
 
 
 def console() -> Console:
@@ -43,15 +45,14 @@ def drawn(parts: Sequence[Section], width: int, *, one_line_each: bool = False) 
 def _grid(table: Table, width: int, *, one_line_each: bool) -> Grid:
     kept = [place for place, name in enumerate(table.head) if width >= _ROOMY or name not in table.spare]
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
+    overflow: OverflowMethod = "ellipsis" if one_line_each else "fold"
     for place in kept:
         name = table.head[place]
-        grid.add_column(
-            Text(name),
-            justify="right" if is_number(name) else "left",
-            no_wrap=one_line_each,
-            overflow="ellipsis" if one_line_each else "fold",
-        )
+        stays_whole = place == 0 and width >= _NARROW  # an address with its end missing is somebody else's
+        column = Text(name, no_wrap=one_line_each, overflow=overflow)
+        grid.add_column(column, justify="right" if is_number(name) else "left", no_wrap=stays_whole, overflow=overflow)
     for number, row in enumerate(table.rows):
         style = _STYLES[table.tones.get(number, Tone.PLAIN)]
-        grid.add_row(*(Text(row[place]) for place in kept), style=style)
+        cells = (Text(row[place], no_wrap=one_line_each or None, overflow=overflow) for place in kept)
+        grid.add_row(*cells, style=style)
     return grid

@@ -55,7 +55,8 @@ def test_a_file_that_a_dead_run_left_is_not_shown_for_long_nor_one_of_another_bo
 def test_it_is_written_every_other_second_at_most_and_not_where_nothing_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, written = Lately(tmp_path), []
+    kept = Lately(tmp_path)
+    written: list[float] = []
     monkeypatch.setattr(kept, "_write", written.append)
     for tenth in range(100):
         kept.note({(HOME, "no-grant"): 1})

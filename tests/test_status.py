@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any, TypeGuard
+
 import pytest
 
-from gatekeeper.status import as_text
+from gatekeeper.status import Line, Section, Table, Tone, as_text, fitted, plain, sections
 
 SERVICE = {"name": "ssh", "port": "tcp/22", "ttl": "1h", "max_ttl": None, "established": "keep"}
 GRANT = {
@@ -113,3 +115,103 @@ def test_what_is_wrong_stands_in_the_first_line() -> None:
     assert "no live grants" in open_to_all
     blind = as_text(base | {"kernel": {"error": "you are not root"}}, [])
     assert "the kernel could not be looked at: you are not root" in blind.splitlines()[0]
+
+
+UP: dict[str, Any] = {
+    "running": True,
+    "pid": 7,
+    "services": [SERVICE, SERVICE | {"name": "web", "port": "tcp/80,tcp/443"}],
+    "live": 1,
+    "counters": {"opened": 3, "no-grant": 500, "unknown-key": 9},
+    "queues": [
+        {"number": 6220, "lane": "knocks", "worker": 1, "waiting": 0, "dropped": 0},
+        {"number": 6236, "lane": "strangers", "worker": 1, "waiting": 2, "dropped": 0},
+    ],
+    "kernel": {
+        "ruleset": True,
+        "observes": False,
+        "backend": "ipset",
+        "members": {"ssh": 2, "web": 0},
+        "dropped": {"no-tag": 50},
+    },
+    "refused": [{"source": "203.0.113.2", "reason": "no-grant", "packets": 480}],
+}
+
+
+def test_on_a_screen_the_busiest_comes_first_and_what_is_at_rest_is_left_out() -> None:
+    parts = sections(UP, [GRANT], rates=({"no-grant": 250.4, "opened": 0.25}, {"no-tag": 12345.0}))
+    text = plain(parts)
+    assert text.splitlines()[-11:] == [
+        "REASON           A SECOND  PACKETS",
+        "no-tag (kernel)  12,345    50",
+        "no-grant         250       500",
+        "opened           0.2       3",
+        "unknown-key      -         9",
+        "",
+        "REFUSED OF LATE  REASON    PACKETS, AT LEAST",
+        "203.0.113.2      no-grant  480",
+        "",
+        "QUEUE  LANE       WORKER  WAITING  DROPPED",
+        "6236   strangers  1       2        0",
+    ]
+    assert "6220" not in text
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    hostile = "\x1b[31m\n[red]\u202e"
+    found = UP | {
+        "services": [SERVICE | {"name": hostile}],
+        "counters": {hostile: 1},
+        "kernel": {"error": hostile},
+        "refused": [{"source": hostile, "reason": hostile, "packets": 1}],
+        "rules_trouble": {
+            "file": hostile,
+            "changed_at": hostile,
+            "failed_at": None,
+            "error": [hostile],
+            "in_force_since": hostile,
+        },
+    }
+    text = as_text(found, [GRANT | {"client": hostile, "source": hostile}])
+    assert text.count("\\x1b[31m\\n[red]\\u202e") == 11
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_what_is_worth_a_look_has_a_tone() -> None:
+    def tone(changes: dict[str, Any], **kernel: object) -> Tone:
+        line = sections(UP | changes | {"kernel": UP["kernel"] | kernel}, [])[0]
+        assert isinstance(line, Line)
+        return line.tone
+
+    assert tone({}) is Tone.GOOD
+    assert tone({}, observes=True) is Tone.ATTENTION
+    assert tone({}, error="no") is Tone.ATTENTION
+    assert tone({}, ruleset=False) is Tone.BAD
+    assert tone({"running": False}) is Tone.BAD
+    ending, open_for_good = GRANT | {"seconds_left": 59}, GRANT | {"seconds_left": None}
+    (grants,) = (one for one in sections(UP, [GRANT, ending, open_for_good]) if _is(one, "SOURCE"))
+    assert grants.tones == {1: Tone.ATTENTION}
+
+
+def _is(part: Section, first: str) -> TypeGuard[Table]:
+    return isinstance(part, Table) and part.head[0] == first
+
+
+@pytest.mark.parametrize("height", [24, 30, 60])
+def test_a_screen_has_room_for_all_tables_and_the_longest_lose_most(height: int) -> None:
+    found = UP | {"refused": UP["refused"] * 20}
+    parts = fitted(sections(found, [GRANT] * 20, rates=({}, {})), 80, height)
+    tables = [one for one in parts if isinstance(one, Table)]
+    assert len(tables) == 5
+    lines = len(parts) - 1 + sum(1 + len(one.rows) + bool(one.more) if isinstance(one, Table) else 1 for one in parts)
+    assert lines <= height
+    grants = next(one for one in tables if _is(one, "SOURCE"))
+    assert len(grants.rows) + grants.more == 20
+    assert bool(grants.more) is (height < 60)
+    if height >= 30:
+        assert len(next(one for one in tables if _is(one, "SERVICE")).rows) == 2
+
+
+def test_a_screen_of_no_size_is_no_error() -> None:
+    for size in (0, 1, 5):
+        assert fitted(sections(UP, [GRANT] * 20, rates=({}, {})), size, size)
