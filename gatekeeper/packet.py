@@ -63,9 +63,11 @@ def triage(raw: bytes) -> Header | Reason:
 def sender(raw: bytes) -> bytes:
     """Return from whom a packet claims to be: the IPv4 address, or the first half of the IPv6 address.
 
-    Nothing else is looked at, so a flood can be counted by it. What is too short for it is some other length.
+    Nothing else is looked at, so a flood can be counted by it. Of a packet that is too short it is too short too.
     """
-    return raw[12:16] if raw and raw[0] < 0x60 else raw[8:16]
+    if raw[:1] < b"\x60":
+        return raw[12:16]
+    return raw[8:16] if len(raw) >= 16 else b""
 
 
 def _ipv4(raw: bytes, size: int) -> Header | Reason:

@@ -159,3 +159,21 @@ def test_an_exit_does_not_wait_for_a_reader_that_does_not_read() -> None:
         assert process.stdout is not None
         assert float(process.stdout.readline()) < 0.8
         assert process.wait(timeout=5) == 0
+
+
+def test_who_is_refused_is_counted_with_the_reason_whatever_is_logged() -> None:
+    observer = observe.Observer()
+    for _ in range(100):
+        observer.refused(REFUSED, udp(b"junk"))
+    observer.refused(Decision(Verdict.DROP, Reason.NO_GRANT), tcp(SYN, version=6))
+    for raw in (b"", b"E", b"E" * 15, b"`" * 12):  # too short to say from whom
+        observer.refused(Decision(Verdict.DROP, Reason.MALFORMED), raw)
+    home, network = ip_network("198.51.100.2").network_address.packed, ip_network("2001:db8:c::").network_address.packed
+    assert observer.take_senders() == {(home, "unknown-key"): 100, (network[:8], "no-grant"): 1}
+    assert observer.take_senders() == {}
+
+
+def test_in_a_trial_the_reason_says_that_it_would_have_been() -> None:
+    observer = observe.Observer(is_trial=True)
+    observer.refused(REFUSED, udp(b"junk"))
+    assert [reason for _, reason in observer.take_senders()] == ["would-unknown-key"]

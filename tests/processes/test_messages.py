@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gatekeeper import replay
 from gatekeeper.model import Admit, Floor, Grant, Reason, Revoke, Stamp
 from gatekeeper.processes import link, messages
-from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message
+from gatekeeper.processes.messages import Changed, ClockStepped, Counts, Do, Done, Floors, Grants, Message, Senders
 
 V4 = Grant(ip_network("198.51.100.2/32"), "ssh", "laptop", 1_700_000_000.25)
 V6 = Grant(ip_network("2001:db8::/64"), "web", "(admin)", None)
@@ -32,6 +32,7 @@ EXAMPLES: list[Message] = [
     Changed((V4,), (V6,)),
     Floors(5, {STAMP.key: Floor(3, 4, (5, 6))}),
     Counts({"no-grant": 12}),
+    Senders({(bytes(4), "no-grant"): 3, (bytes(8), "would-replayed"): 1}),
     ClockStepped(),
 ]
 
@@ -71,6 +72,13 @@ def test_a_message_with_the_wrong_parts_is_none(data: bytes) -> None:
         b'["Do",1,["revoke",["192.0.2.1/32","a",[5]],null],"closed","a",null]',
         b'["Do",[1],["admit",[],null],"opened","a",null]',
         b'["Counts",5]',
+        b'["Senders",[["00000000","no-grant",0]]]',
+        b'["Senders",[["00000000","no-grant",1e3]]]',
+        b'["Senders",[["00000000","anything",1]]]',
+        b'["Senders",[["00000000",null,1]]]',
+        b'["Senders",[["0000","no-grant",1]]]',
+        b'["Senders",[["x","no-grant",1]]]',
+        b'["Senders",[%s]]' % b",".join(b'["%08x","no-grant",1]' % number for number in range(65)),
         b'["Counts",{"x":1%s}]' % (b"0" * 30),
         b'["Counts",{"x":"y"}]',
         b'["Counts",{"%s":1}]' % (b"x" * 61),
