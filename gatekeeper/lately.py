@@ -27,7 +27,7 @@ GENERATION = 300.0
 """Seconds after which counting begins anew; what was counted in the time before is still shown."""
 _EVERY = 2.0
 _LONGEST_FILE = 64 * 1024
-_MOST = 2**63
+_MOST = 2**63 - 1
 _NONSENSE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 
 
@@ -69,7 +69,7 @@ class Lately:
         sums: Heavy[Sender] = Heavy()
         sums.merge(self._before)
         sums.merge(self._now.counts())
-        rows = [[source.hex(), reason, number] for (source, reason), number in sums.counts().items()]
+        rows = [[source.hex(), reason, min(number, _MOST)] for (source, reason), number in sums.counts().items()]
         temporary = self._path.with_suffix(".new")
         temporary.unlink(missing_ok=True)
         with open(open_or_make(temporary), "w") as file:  # noqa: PTH123  (a descriptor)
@@ -91,7 +91,7 @@ def read(folder: Path, *, now: float) -> list[Refused]:
 
 def _row(source: str, reason: str, packets: int) -> Refused:
     packed = bytes.fromhex(source)
-    if not is_sender(packed, reason) or not 0 < packets < _MOST:
+    if not is_sender(packed, reason) or not 0 < packets <= _MOST:
         raise ValueError("nobody who was refused")
     network = IPv4Network(packed) if len(packed) == 4 else IPv6Network((packed + bytes(8), 64))
     return Refused(show_source(network), reason, int(packets))

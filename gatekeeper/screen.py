@@ -113,4 +113,5 @@ def _single_keys() -> Iterator[None]:
         tty.setcbreak(keyboard)
         yield
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

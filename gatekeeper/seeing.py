@@ -187,14 +187,13 @@ class Kernel:
         self._due = 0.0
         self._backend: backends.KernelBackend | None = None
         self._found: dict[str, Any] = {}
+        self._missing: set[tuple[str, int]] = set()
 
     def look(self, the_rules: Rules) -> dict[str, Any]:
         """Say what there is; ``error`` where we may not look."""
         try:
-            if the_rules is not self._rules or time.monotonic() >= self._due or self._backend is None:
+            if the_rules is not self._rules or time.monotonic() >= self._due or not self._counts_anew(the_rules):
                 self._look_at_all(the_rules)
-            elif not isinstance(self._backend, RulesBackend):
-                self._found["members"] = self._members(self._backend, the_rules)
         except FirewallError as error:
             self._rules = None
             return {"error": error.message}
@@ -206,6 +205,13 @@ class Kernel:
             self._backend.close()
         self._backend = None
 
+    def _counts_anew(self, the_rules: Rules) -> bool:
+        """Count members again; return whether the ruleset can be as it was: no set has come or gone."""
+        before = self._missing
+        if self._backend is not None and not isinstance(self._backend, RulesBackend):
+            self._found["members"] = self._members(the_rules)
+        return self._missing == before
+
     def _look_at_all(self, the_rules: Rules) -> None:
         self.close()
         loaded = apply.loaded()
@@ -214,14 +220,14 @@ class Kernel:
             "ruleset": loaded is not None,
             "observes": loaded is not None and loaded.observes,
             "backend": self._backend.name,
-            "members": self._members(self._backend, the_rules),
+            "members": self._members(the_rules),
             "dropped": {} if loaded is None else apply.dropped(loaded.variant),
         }
         self._rules, self._due = the_rules, time.monotonic() + self._WHOLE_EVERY
 
-    @staticmethod
-    def _members(backend: backends.KernelBackend, the_rules: Rules) -> dict[str, int]:
-        if isinstance(backend, RulesBackend):
-            return {service: backend.count(service) for service in the_rules.services}
-        sizes = backend.sizes(the_rules.services)
-        return {name: sum(max(0, sizes[name, version]) for version in VERSIONS) for name in the_rules.services}
+    def _members(self, the_rules: Rules) -> dict[str, int]:
+        if isinstance(self._backend, RulesBackend):
+            return {service: self._backend.count(service) for service in the_rules.services}
+        sizes = {} if self._backend is None else self._backend.sizes(the_rules.services)
+        self._missing = {place for place, size in sizes.items() if size < 0}
+        return {name: sum(max(0, sizes.get((name, one), 0)) for one in VERSIONS) for name in the_rules.services}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import pty
@@ -46,13 +45,18 @@ class Terminal:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
         self.process.wait()
-        for fd in (self._ours, self._its):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        if self._ours >= 0:
+            self.unplug()
 
     def resize(self, width: int, height: int) -> None:
         """Make the terminal larger or smaller."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def unplug(self) -> None:
+        """Take the terminal away, as when a connection breaks."""
+        for fd in (self._ours, self._its):
+            os.close(fd)
+        self._ours = self._its = -1
 
     def press(self, keys: bytes) -> None:
         """Press keys."""

@@ -28,6 +28,14 @@ def test_what_workers_counted_can_be_read_the_heaviest_first(tmp_path: Path) -> 
     assert [one.name for one in tmp_path.iterdir()] == [FILE]
 
 
+def test_a_worker_that_says_it_was_more_than_can_be_hides_nobody(tmp_path: Path) -> None:
+    kept = Lately(tmp_path)
+    for _ in range(3):
+        kept.note({(HOME, "no-grant"): 2**63 - 1, (NET, "no-grant"): 1})
+    kept.keep(now=0.0)
+    assert [one.packets for one in lately.read(tmp_path, now=0.0)] == [2**63 - 1, 3]
+
+
 def test_what_is_long_ago_is_forgotten(tmp_path: Path) -> None:
     kept = Lately(tmp_path)
     kept.keep(now=0.0)

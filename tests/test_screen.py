@@ -114,6 +114,12 @@ def test_without_a_keyboard_it_shows_all_the_same_until_a_signal() -> None:
         assert terminal.shown.endswith(LEAVE)
 
 
+def test_it_ends_when_its_terminal_is_gone(quick: Terminal) -> None:
+    quick.wait_for("look 2 ")
+    quick.unplug()
+    assert quick.process.wait(timeout=5) != 0
+
+
 def _state(pid: int) -> str:
     with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
         return file.read().rpartition(")")[2].split()[0]
