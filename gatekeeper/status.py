@@ -52,7 +52,7 @@ Section = Line | Table
 Rates = tuple[Mapping[str, float], Mapping[str, float]]
 """Per second: what was counted, and what the kernel dropped."""
 Number = TypeVar("Number", int, float)
-_NUMBERS = frozenset({"IN KERNEL", "PACKETS", "PACKETS, AT LEAST", "A SECOND", "WAITING", "DROPPED", "LEFT"})
+_NUMBERS = frozenset({"IN KERNEL", "PACKETS", "PACKETS, AT LEAST", "A SECOND", "WAITING", "DROPPED", "LEFT", "AGO"})
 
 
 def is_number(column: str) -> bool:
@@ -82,9 +82,14 @@ def sections(
         _services(found["services"], kernel.get("members", {})),
         *([Line(f"{found['live']:,} live grants; {which}:")] if which else []),
         grants if grants.rows else Line("none" if which else "no live grants"),
+        *_if_any(_decisions(found.get("decisions", ()))),
         counters[0] if counters[0].rows else Line("nothing counted yet"),
-        *(table for table in (*counters[1:], _refused(found.get("refused", ())), _queues(queues)) if table.rows),
+        *_if_any(*counters[1:], _refused(found.get("refused", ())), _queues(queues)),
     ]
+
+
+def _if_any(*tables: Table) -> list[Table]:
+    return [one for one in tables if one.rows]
 
 
 def as_text(found: dict[str, Any], listed: Sequence[dict[str, Any]], *, which: str = "") -> str:
@@ -165,6 +170,21 @@ def _grants(listed: Sequence[dict[str, Any]]) -> Table:
         if g["seconds_left"] is not None and g["seconds_left"] < SOON
     }
     return _table(("SOURCE", "SERVICE", "CLIENT", "EXPIRES", "LEFT"), rows, soon, spare=("EXPIRES",))
+
+
+def _decisions(decisions: Sequence[dict[str, Any]]) -> Table:
+    head = ("LAST DECISIONS", "AGO", "CLIENT", "SOURCE", "SERVICE", "NOTE")
+    names = ("client", "source", "service", "note")
+    rows = [(d["reason"], _ago(d["seconds_ago"]), *(d[name] or "-" for name in names)) for d in decisions]
+    return _table(head, rows, spare=("NOTE",))
+
+
+def _ago(seconds: int) -> str:
+    """Write how long ago something was, in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(0, seconds)}s"
 
 
 def _refused(refused: Sequence[dict[str, Any]]) -> Table:

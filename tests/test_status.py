@@ -157,6 +157,17 @@ def test_on_a_screen_the_busiest_comes_first_and_what_is_at_rest_is_left_out() -
     assert "6220" not in text
 
 
+def test_the_last_decisions_are_told_with_their_age() -> None:
+    opened = {"reason": "opened", "client": "laptop", "source": "192.0.2.7", "service": "ssh", "note": None}
+    refused = opened | {"reason": "replayed", "service": None, "note": "sent before"}
+    ages = (-1, 0, 59, 60, 3599, 3600, 200_000)
+    found = UP | {"decisions": [refused | {"seconds_ago": 5}, *(opened | {"seconds_ago": age} for age in ages)]}
+    table = next(one for one in sections(found, []) if _is(one, "LAST DECISIONS"))
+    assert table.rows[0] == ("replayed", "5s", "laptop", "192.0.2.7", "-", "sent before")
+    assert [row[1] for row in table.rows[1:]] == ["0s", "0s", "59s", "1m", "59m", "1h", "2d"]
+    assert not any(_is(one, "LAST DECISIONS") for one in sections(UP, []))
+
+
 def test_what_comes_from_outside_is_escaped() -> None:
     hostile = "\x1b[31m\n[red]\u202e"
     found = UP | {
