@@ -16,13 +16,15 @@ from gatekeeper.errors import FirewallError
 from gatekeeper.firewall import apply, backends, lanes, nfqueue
 from gatekeeper.firewall.names import VERSIONS
 from gatekeeper.firewall.rulewise import RulesBackend
-from gatekeeper.model import Grant
+from gatekeeper.model import Grant, TrailEntry, Wanted
 from gatekeeper.networks import Source, show_source
 from gatekeeper.problems import RulesError
 from gatekeeper.settings import Rules, show_ports
 from gatekeeper.store.lock import runner
 from gatekeeper.store.sqlite import SqliteStore
 
+DECISIONS = 10
+"""Entries of the audit trail that are listed, the newest first."""
 REFUSED = 20
 """Refused sources that are listed."""
 
@@ -65,6 +67,7 @@ class Seen:
             "kernel": {},
             "live": self.live,
             "rules_trouble": in_force.trouble,
+            "decisions": [_decided(one, self._now) for one in store.trail(Wanted(), limit=DECISIONS)],
             "refused": [one._asdict() for one in refused[:REFUSED]],
         }
         """All but the grants; ``kernel`` is filled in by who looks."""
@@ -170,6 +173,18 @@ def _shown(one: Grant, now: float) -> dict[str, Any]:
         "client": one.client,
         "expires_at": end,
         "seconds_left": left,
+    }
+
+
+def _decided(one: TrailEntry, now: float) -> dict[str, Any]:
+    return {
+        "at": _iso(one.at),
+        "seconds_ago": max(0, round(now - one.at)),
+        "reason": one.reason,
+        "client": one.client,
+        "source": one.source,
+        "service": one.service,
+        "note": one.note,
     }
 
 

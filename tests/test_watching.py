@@ -16,10 +16,12 @@ from gatekeeper import rules as rules_file
 from gatekeeper import seeing
 from gatekeeper.errors import StoreError
 from gatekeeper.firewall import apply, backends
-from gatekeeper.model import Admit, Grant
+from gatekeeper.model import Admit, Grant, TrailEntry
 from gatekeeper.problems import RulesError
+from gatekeeper.settings import TrailSettings
 from gatekeeper.status import Line, Table, Tone, plain
 from gatekeeper.store.sqlite import FILE, SqliteStore
+from gatekeeper.store.trail import Trail
 from gatekeeper.watching import Watch
 
 RULES = "services: {ssh: {port: tcp/22}}\n"
@@ -59,6 +61,17 @@ def test_grants_count_down_and_those_without_an_end_come_last(watch: Watch, stor
     store.commit([Admit((late, soon))], now=now)
     table = next(one for one in watch.look() if isinstance(one, Table) and one.head[0] == "SOURCE")
     assert [row[0] for row in table.rows] == ["192.0.2.2", "192.0.2.1", "198.18.0.0"]
+
+
+def test_the_last_decisions_are_those_of_the_trail_the_newest_first(watch: Watch, store: SqliteStore) -> None:
+    now = time.time()
+    entries = [TrailEntry(now - 60 + n, "replayed", f"client-{n}", "192.0.2.1", note="sent before") for n in range(15)]
+    with contextlib.closing(SqliteStore(store.path.parent, trail_of=Trail(TrailSettings()))) as other:
+        other.add_counts({}, entries, now=now)
+    table = next(one for one in watch.look() if isinstance(one, Table) and one.head[0] == "LAST DECISIONS")
+    assert [row[2] for row in table.rows] == [f"client-{n}" for n in range(14, 4, -1)]
+    assert table.rows[0][0] == "replayed"
+    assert table.rows[0][1] in {"46s", "47s"}
 
 
 def test_of_many_grants_it_reads_those_that_it_shows(

@@ -18,7 +18,8 @@ def test_a_live_view_shows_what_happens_and_outlives_the_run(site: Site) -> None
     with Terminal(argv(site, "--watch", "0.3"), width=100, height=40) as terminal:
         terminal.wait_for("no live grants")
         site.knock(b"open_sesame", 4)
-        terminal.wait_for("laptop")
+        terminal.wait_for("LAST DECISIONS")
+        assert next(line for line in terminal.frame.splitlines() if line.startswith("opened ")).split()[2] == "laptop"
         ssh = next(line for line in terminal.frame.splitlines() if line.startswith("ssh "))
         assert ssh.split()[-1] == "1", "in the kernel"
         assert " 59m5" in terminal.wait_for(" 59m5"), "it counts down"
