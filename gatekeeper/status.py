@@ -118,10 +118,13 @@ def _lines(words: str, width: int) -> int:
 
 
 def _shares(wanted: Sequence[int], room: int) -> list[int]:
-    """Share room out: nobody gets more than is wanted, and who wants less than others gets it first."""
+    """Share room out: nobody gets more than is wanted, and who wants least is served first.
+
+    Of those who want the same, the first gets what is left over.
+    """
     shares = [0] * len(wanted)
     left = max(0, room)
-    for done, place in enumerate(sorted(range(len(wanted)), key=lambda place: wanted[place])):
+    for done, place in enumerate(sorted(range(len(wanted)), key=lambda place: (wanted[place], -place))):
         shares[place] = min(wanted[place], left // (len(wanted) - done))
         left -= shares[place]
     return shares
@@ -130,8 +133,7 @@ def _shares(wanted: Sequence[int], room: int) -> list[int]:
 def _cut(table: Table, room: int) -> Table:
     if len(table.rows) <= room:
         return table
-    kept = max(0, room - 1)  # a line says how many more there are
-    return replace(table, rows=table.rows[:kept], more=len(table.rows) - kept)
+    return replace(table, rows=table.rows[:room], more=len(table.rows) - room)
 
 
 def _state(found: dict[str, Any]) -> Line:

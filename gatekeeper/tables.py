@@ -37,8 +37,6 @@ def drawn(parts: Sequence[Section], width: int, *, one_line_each: bool = False) 
             pieces.append(Text(part.words, _STYLES[part.tone], overflow="fold"))
         else:
             pieces.append(_grid(part, width, one_line_each=one_line_each))
-            if part.more:
-                pieces.append(Text(f"... and {part.more:,} more", "dim"))
     return Group(*pieces)
 
 
@@ -48,8 +46,9 @@ def _grid(table: Table, width: int, *, one_line_each: bool) -> Grid:
     overflow: OverflowMethod = "ellipsis" if one_line_each else "fold"
     for place in kept:
         name = table.head[place]
+        title = f"{name} ({len(table.rows)} of {len(table.rows) + table.more:,})" if table.more and place == 0 else name
         stays_whole = place == 0 and width >= _NARROW  # an address with its end missing is somebody else's
-        column = Text(name, no_wrap=one_line_each, overflow=overflow)
+        column = Text(title, no_wrap=one_line_each, overflow=overflow)
         grid.add_column(column, justify="right" if is_number(name) else "left", no_wrap=stays_whole, overflow=overflow)
     for number, row in enumerate(table.rows):
         style = _STYLES[table.tones.get(number, Tone.PLAIN)]

@@ -4,7 +4,7 @@ from typing import Any, TypeGuard
 
 import pytest
 
-from gatekeeper.status import Line, Section, Table, Tone, as_text, fitted, plain, sections
+from gatekeeper.status import Line, Section, Table, Tone, _shares, as_text, fitted, plain, sections
 
 SERVICE = {"name": "ssh", "port": "tcp/22", "ttl": "1h", "max_ttl": None, "established": "keep"}
 GRANT = {
@@ -214,13 +214,28 @@ def test_a_screen_has_room_for_all_tables_and_the_longest_lose_most(height: int)
     parts = fitted(sections(found, [GRANT] * 20, rates=({}, {})), 80, height)
     tables = [one for one in parts if isinstance(one, Table)]
     assert len(tables) == 5
-    lines = len(parts) - 1 + sum(1 + len(one.rows) + bool(one.more) if isinstance(one, Table) else 1 for one in parts)
+    lines = len(parts) - 1 + sum(1 + len(one.rows) if isinstance(one, Table) else 1 for one in parts)
     assert lines <= height
     grants = next(one for one in tables if _is(one, "SOURCE"))
     assert len(grants.rows) + grants.more == 20
     assert bool(grants.more) is (height < 60)
     if height >= 30:
         assert len(next(one for one in tables if _is(one, "SERVICE")).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "room", "shares"),
+    [
+        ([3, 5, 3, 3], 11, [3, 3, 3, 2]),
+        ([20, 20, 1], 10, [5, 4, 1]),
+        ([2, 2], 1, [1, 0]),
+        ([2, 3], 100, [2, 3]),
+        ([5], -3, [0]),
+        ([], 4, []),
+    ],
+)
+def test_room_is_shared_out_evenly_and_none_is_wasted(wanted: list[int], room: int, shares: list[int]) -> None:
+    assert _shares(wanted, room) == shares
 
 
 def test_a_screen_of_no_size_is_no_error() -> None:

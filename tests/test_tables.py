@@ -61,7 +61,7 @@ def test_in_a_live_view_a_row_has_one_line_whatever_the_width() -> None:
 
 def test_rows_that_had_no_room_are_told_of() -> None:
     lines = draw([Table(("A",), (("1",),), {}, more=1234)], 80)
-    assert [line.rstrip() for line in lines] == ["A", "1", "... and 1,234 more"]
+    assert [line.rstrip() for line in lines] == ["A (1 of 1,235)", "1"]
 
 
 def test_colours_are_for_what_matters_and_none_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
