@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,15 +98,21 @@ def looking(rules_path: Path, state_dir: Path) -> Iterator[Seen]:
         yield seen
 
 
-def rules_in_force(path: Path, state_dir: Path, pid: int | None) -> InForce:
+def rules_in_force(
+    path: Path, state_dir: Path, pid: int | None, *, note: Callable[[Path], None] = lambda _: None
+) -> InForce:
     """Read the rules; with what is wrong about them, if ``run`` works by earlier ones because of that.
+
+    ``note`` is told of each file that this rests on, just before it is read.
 
     Raises:
         RulesError: they cannot be used, and ``run`` is not up or has said nothing.
     """
+    for name in (inforce.IN_FORCE, inforce.LAST_RELOAD):
+        note(state_dir / name)
     in_force, last = _told(state_dir, pid)
     try:
-        the_rules, _ = rules_file.load(path)
+        the_rules, _ = rules_file.load(path, note=note)
     except RulesError as error:
         if in_force is None:
             raise

@@ -1,6 +1,6 @@
 """``gatekeeper status --watch``: looks again and again, and at little anew.
 
-What costs most (the rules file, the ruleset) is read again only when it was changed, or now and then. Of the grants it
+What costs most (rules, the ruleset) is read again only when its files were changed, or now and then. Of the grants it
 reads those that are shown. ``run`` may go away and come back, and so may what it writes.
 """
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gatekeeper import inforce, seeing, status
+from gatekeeper import seeing, status
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.escaping import escape
 from gatekeeper.filewatch import FileWatch
@@ -23,8 +23,6 @@ from gatekeeper.store.sqlite import SqliteStore
 
 LISTED = 20
 """Grants that are listed at the most."""
-_READ_AGAIN = 60.0
-"""Seconds after which the rules are read again, whatever the file looks like: others may belong to it."""
 
 
 class Watch:
@@ -39,7 +37,6 @@ class Watch:
         self._files = FileWatch()
         self._pid: int | None = None
         self._in_force: seeing.InForce | None = None
-        self._read_again = 0.0
         self._counted, self._dropped = Rates(), Rates()
         self._last: list[status.Section] = []
 
@@ -77,17 +74,11 @@ class Watch:
         return status.sections(found, listed, which=which, rates=rates)
 
     def _rules(self, pid: int | None) -> seeing.InForce:
-        now = time.monotonic()
-        if self._in_force is None or pid != self._pid or now >= self._read_again or self._files.has_changed():
+        if self._in_force is None or pid != self._pid or self._files.has_changed():
             self._files.begin()
-            for path in (
-                self._rules_path,
-                *(self._state_dir / name for name in (inforce.IN_FORCE, inforce.LAST_RELOAD)),
-            ):
-                self._files.note(path)
             self._in_force = None
-            self._in_force = seeing.rules_in_force(self._rules_path, self._state_dir, pid)
-            self._pid, self._read_again = pid, now + _READ_AGAIN
+            self._in_force = seeing.rules_in_force(self._rules_path, self._state_dir, pid, note=self._files.note)
+            self._pid = pid
         return self._in_force
 
     def _listed(self, seen: seeing.Seen) -> tuple[list[dict[str, Any]], str]:

@@ -91,9 +91,9 @@ def test_the_rules_are_read_again_when_they_were_changed(
     clock, reads = [1000.0], []
     real = rules_file.load
 
-    def load(path: Path) -> Any:
+    def load(path: Path, **others: Any) -> Any:
         reads.append(path)
-        return real(path)
+        return real(path, **others)
 
     monkeypatch.setattr(rules_file, "load", load)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
@@ -125,7 +125,7 @@ def test_what_goes_away_is_said_above_what_was_seen_last(watch: Watch, store: Sq
 def test_rules_that_cannot_be_used_are_said_too_and_do_not_end_it(watch: Watch, rules: Path) -> None:
     watch.look()
     rules.write_text("services: {ssh: {prot: tcp/22}}\n")
-    watch._read_again = 0.0
+    watch._pid = -1
     first = watch.look()[0]
     assert isinstance(first, Line)
     assert first.words.startswith(f"what is below is old: {rules}:1:12: ")
