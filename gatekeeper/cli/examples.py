@@ -47,6 +47,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "ruleset": (("gatekeeper ruleset --rules rules/ssh.yaml", "needs no root, and loads nothing"),),
     "status": (
         ("sudo gatekeeper status", "services, counters, and the live grants"),
+        ("sudo gatekeeper status --watch", "the same live, until q"),
         ("sudo gatekeeper status --source 192.0.2.0/24", "the grants of a network"),
         ("sudo gatekeeper status --json", "all of it, for a program"),
     ),
