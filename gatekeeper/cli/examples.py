@@ -51,6 +51,13 @@ _EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("sudo gatekeeper status --source 192.0.2.0/24", "the grants of a network"),
         ("sudo gatekeeper status --json", "all of it, for a program"),
     ),
+    "log": (
+        ("sudo gatekeeper log", "the last 50 entries"),
+        ("sudo gatekeeper log --since 1h --client laptop", "what became of its knocks"),
+        ("sudo gatekeeper log --source 198.51.100.0/24 --reason clock-skew", "of a network, for one reason"),
+        ("sudo gatekeeper log --follow", "and whatever comes; Ctrl-C ends it"),
+        ("sudo gatekeeper log --since 7d --json", "for a program"),
+    ),
     "grant": (
         ("sudo gatekeeper grant 192.0.2.7 ssh", "for as long as the service's ttl says"),
         ("sudo gatekeeper grant 2001:db8:1::/64 ssh --ttl 30m", "a network, for half an hour"),

@@ -13,15 +13,6 @@ from gatekeeper.cli.options import add_rules, add_state_dir
 if TYPE_CHECKING:
     from gatekeeper.model import Wanted
 
-_EXAMPLES = """\
-examples:
-  sudo gatekeeper log                          the last 50 entries
-  sudo gatekeeper log --since 1h
-  sudo gatekeeper log --since 2026-11-28T08:00 --until 2026-11-28T12:00 --client laptop
-  sudo gatekeeper log --source 198.51.100.0/24 --reason clock-skew
-  sudo gatekeeper log --follow
-  sudo gatekeeper log --since 7d --json | jq -r 'select(.reason == "opened") | .source' | sort | uniq -c
-"""
 _LAST = 50
 _LOOK_EVERY = 0.5
 
@@ -96,13 +87,11 @@ def _number(text: str) -> int:
 def log(parser: argparse.ArgumentParser) -> None:
     """Set up ``log``."""
     parser.set_defaults(command=_log)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Prints the audit trail, the oldest first: each grant that began or ended, by whom and why, and each refusal\n"
         "of a client that the rules know. Strangers are counted (`gatekeeper status`), and are not in it. The\n"
         "rules say how long it is kept (trail: {keep: 90d, size: 16MB})."
     )
-    parser.epilog = _EXAMPLES
     parser.add_argument("--since", metavar="TIME", type=_moment, help="from then on: 1h (ago), 7d, or a date and time")
     parser.add_argument("--until", metavar="TIME", type=_moment, help="until then")
     parser.add_argument("--client", metavar="NAME", help="of this client; (admin) is what was done by hand")

@@ -15,7 +15,9 @@ from tests.pages.blocks import blocks_of
 from tests.pages.elsewhere import where
 from tests.pages.stories import STORIES, Story
 
-_GOES_ON = re.compile(r"(sudo )?(\.venv/bin/)?(gatekeeper run\b|tcpdump |gatekeeper log .*--follow).*")
+_GOES_ON = re.compile(r"(sudo )?(\.venv/bin/)?(gatekeeper run\b|tcpdump ).*")
+_LOOKS_ON = re.compile(r"sudo gatekeeper (log .*--follow|status .*--watch).*")
+"""Beside what goes on; Ctrl-C ends it."""
 _KEY = re.compile(r"clients need its public half: (\S+)")
 _RULES = "/etc/gatekeeper/rules.yaml"
 
@@ -60,23 +62,35 @@ class Play:
         return re.sub(r"B6N8\S+=", printed[-1], text) if printed else text
 
     def _type(self, place: str, command: str) -> None:
-        on_client = command.startswith(self._story.client or ("\0",))
         typed = self._in_place(command)
+        self._see_to_run(command)
+        if _LOOKS_ON.fullmatch(command):
+            typed = f"timeout --preserve-status --signal INT 2 {typed}"
+            assert self._stage.type(typed).returncode in {0, 130}, place + typed
+        elif _GOES_ON.fullmatch(command):
+            self._start(command, typed)
+        else:
+            self._do(place, command, typed)
+
+    def _see_to_run(self, command: str) -> None:
         if command in self._story.down:
             self._stage.stop()
         elif (self._story.runs or command in self._story.up) and not self._stage.is_up():
             self._stage.start("gatekeeper run", until="; ready")
-        if _GOES_ON.fullmatch(command):
+
+    def _start(self, command: str, typed: str) -> None:
+        """Type what goes on; a capture is ended when there is something in it."""
+        self._stage.stop()
+        is_capture = "tcpdump" in typed
+        self._stage.start(typed, until="listening on" if is_capture else "; ready")
+        for begins, meanwhile in self._story.meanwhile.items():
+            if command.startswith(begins):
+                assert self._stage.type(meanwhile, on_client=True).returncode == 0
+        if is_capture:
             self._stage.stop()
-            is_capture = "tcpdump" in typed
-            self._stage.start(typed, until="listening on" if is_capture else "; ready")
-            for begins, meanwhile in self._story.meanwhile.items():
-                if command.startswith(begins):
-                    assert self._stage.type(meanwhile, on_client=True).returncode == 0
-            if is_capture:
-                self._stage.stop()
-            return
-        done = self._stage.type(typed, on_client=on_client)
+
+    def _do(self, place: str, command: str, typed: str) -> None:
+        done = self._stage.type(typed, on_client=command.startswith(self._story.client or ("\0",)))
         self._said[command] = done.stdout
         assert "Traceback" not in done.stderr, place + typed + done.stderr
         if not command.startswith(self._story.fails or ("\0",)):

@@ -21,6 +21,7 @@ ELSEWHERE = (
     (r"(sudo )?systemctl (stop|mask|disable|restart) .*", "vagrant/integration/test_7_legacy.py"),
     (r"(pipx|uv tool) install \.", "tests/test_wheel.py"),
     (r'eval "\$\(gatekeeper completion (bash|zsh)\)"|gatekeeper completion fish > .*', "tests/test_completion.py"),
+    (r"journalctl .*", "vagrant/integration/test_3_reloaded.py"),
     # what needs a server of another kind
     (r"exec (curl|logger) .*", "tests/hooks/test_running.py"),
     (r"sudo -u gatekeeper env -i .*/usr/local/lib/gatekeeper/tell ops", "tests/hooks/test_running.py"),

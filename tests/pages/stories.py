@@ -70,6 +70,8 @@ STORIES = {
     "docs/install.md": Story(rules=_SSH, instead={"YOUR-ADDRESS": "198.51.100.2"}, fails=("sudo gatekeeper confirm",)),
     "docs/doctor.md": Story(rules=_SSH, runs=True, fails=("sudo gatekeeper doctor",)),
     "docs/command-line.md": Story(),
+    "docs/log.md": Story(rules=_SSH, runs=True),
+    "docs/status.md": Story(rules=_SSH, runs=True),
     "docs/metrics.md": Story(rules=_SSH + "metrics: true\n", runs=True),
     "docs/explain.md": Story(rules=_SSH, meanwhile={"tcpdump": _KNOCK}),
     "docs/break-glass.md": Story(rules=_SSH, runs=True, down=("gatekeeper flush",)),
