@@ -13,6 +13,7 @@ from tests.netns.stage import DEVICE_PRIVATE, Stage
 from tests.packets import udp
 from tests.pages.blocks import blocks_of
 from tests.pages.elsewhere import where
+from tests.pages.outputs import elsewhere, not_said
 from tests.pages.stories import STORIES, Story
 
 _GOES_ON = re.compile(r"(sudo )?(\.venv/bin/)?(gatekeeper run\b|tcpdump ).*")
@@ -34,6 +35,7 @@ class Play:
     def __init__(self, stage: Stage, story: Story, page: str) -> None:
         self._stage, self._story, self._page = stage, story, page
         self._said: dict[str, str] = {}
+        self._all_said = ""
         self._server_key = ""
 
     def go(self) -> None:
@@ -44,7 +46,15 @@ class Play:
             for command in block.commands():
                 if where(command) is None:
                     self._type(f"{block}: ", command)
-        assert "Traceback" not in self._stage.stop()
+        self._stop()
+        for block in blocks_of(self._page):
+            if elsewhere(block) is None:
+                assert not_said(block, self._all_said) == [], f"{block}\n{self._all_said}"
+
+    def _stop(self) -> None:
+        said = self._stage.stop()
+        assert "Traceback" not in said
+        self._all_said += said
 
     def _prepare(self) -> None:
         if self._story.rules:
@@ -55,6 +65,8 @@ class Play:
         for place in (self._stage.checkout, "/root/client"):
             lines += f"; printf '%s\\n' {DEVICE_PRIVATE} > {place}/vector.key; chmod 600 {place}/vector.key"
         assert self._stage.type(lines).returncode == 0
+        for name, text in self._story.files.items():
+            (self._stage.checkout / name).write_text(text)
         captures.write(self._stage.checkout / "knocks.pcap", [(udp(b"a knock of nobody's"), time.time())])
 
     def _with_our_key(self, text: str) -> str:
@@ -74,24 +86,25 @@ class Play:
 
     def _see_to_run(self, command: str) -> None:
         if command in self._story.down:
-            self._stage.stop()
+            self._stop()
         elif (self._story.runs or command in self._story.up) and not self._stage.is_up():
             self._stage.start("gatekeeper run", until="; ready")
 
     def _start(self, command: str, typed: str) -> None:
         """Type what goes on; a capture is ended when there is something in it."""
-        self._stage.stop()
+        self._stop()
         is_capture = "tcpdump" in typed
         self._stage.start(typed, until="listening on" if is_capture else "; ready")
         for begins, meanwhile in self._story.meanwhile.items():
             if command.startswith(begins):
                 assert self._stage.type(meanwhile, on_client=True).returncode == 0
         if is_capture:
-            self._stage.stop()
+            self._stop()
 
     def _do(self, place: str, command: str, typed: str) -> None:
         done = self._stage.type(typed, on_client=command.startswith(self._story.client or ("\0",)))
         self._said[command] = done.stdout
+        self._all_said += done.stdout + done.stderr
         assert "Traceback" not in done.stderr, place + typed + done.stderr
         if not command.startswith(self._story.fails or ("\0",)):
             assert done.returncode == 0, f"{place}{typed}\n{done.stdout}{done.stderr}"

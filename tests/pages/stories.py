@@ -17,6 +17,8 @@ class Story:
     """Commands that begin so are typed on the client."""
     instead: Mapping[str, str] = field(default_factory=dict)
     """What is typed in place of a word of the page: {said by COMMAND} is what an earlier command has printed."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Files that are in the folder where it is typed."""
     rules: str = ""
     """What stands in /etc/gatekeeper/rules.yaml before; none: nothing."""
     meanwhile: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +36,19 @@ class Story:
 
 
 _SSH = f"services:\n  ssh: {{port: tcp/22, ttl: 1h, max_ttl: 12h}}\n  web: {{port: tcp/80}}\nclients:\n  {LAPTOP}\n"
+_WRONG = """\
+services:
+  ssh:
+    port: 22
+  web:
+    port: tcp/80
+clients:
+  ann:
+    services: [shh]
+    open: long_enough_to_open
+"""
 _KNOCK = "gatekeeper knock 192.0.2.1 --identity vector.key --server-key VxR2nRFr92Q2rnS8eT0sMK0ZA8WaxSc4BcfiaYtBDDY="
+_INVITE = "gatekeeper://bastion.example.org:62201/laptop/VxR2nRFr92Q2rnS8eT0sMK0ZA8WaxSc4BcfiaYtBDDY/ssh"
 _NAMES = {"bastion.example.org": "server.test", "SERVER": "server.test"}
 
 STORIES = {
@@ -53,7 +67,7 @@ STORIES = {
     "docs/tutorial.md": Story(instead={"PUBLIC-HALF-OF-THE-SERVER": "{the server's key}"}),
     "docs/client.md": Story(
         client=("gatekeeper",),
-        instead=_NAMES,
+        instead={_INVITE: "{said by sudo gatekeeper invite}", **_NAMES},
         rules=_SSH + "knock: {ack: true, via: [udp, icmp, syn]}\n",
         behind={
             "gatekeeper join": "cp vector.key laptop.key && gatekeeper client remove laptop && "
@@ -64,6 +78,7 @@ STORIES = {
     "docs/rules.md": Story(
         instead={"HOST": "192.0.2.1", '"$KEY"': "long_enough_to_open"},
         rules=_SSH.replace(f"  {LAPTOP}\n", "  old: {open: long_enough_to_open, services: [ssh]}\n"),
+        files={"rules.yaml": _WRONG},
         runs=True,
         fails=("gatekeeper check --rules rules.yaml", "sudo gatekeeper diff"),
     ),
@@ -73,7 +88,9 @@ STORIES = {
     "docs/log.md": Story(rules=_SSH, runs=True),
     "docs/status.md": Story(rules=_SSH, runs=True),
     "docs/metrics.md": Story(rules=_SSH + "metrics: true\n", runs=True),
-    "docs/explain.md": Story(rules=_SSH, meanwhile={"tcpdump": _KNOCK}),
+    "docs/explain.md": Story(
+        rules=_SSH, meanwhile={"tcpdump": f"{_KNOCK} && sleep 0.2 && nc -z -w3 192.0.2.1 22 && sleep 1"}
+    ),
     "docs/break-glass.md": Story(rules=_SSH, runs=True, down=("gatekeeper flush",)),
     "docs/migrating.md": Story(rules=_SSH),
 }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import contextlib
 import hashlib
 import io
+import itertools
 import re
 import shlex
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import yaml
 
 from gatekeeper import rules
 from gatekeeper.cli import commands
+from tests.pages import outputs
 from tests.pages.blocks import PAGES, ROOT, Block, blocks_of
 from tests.pages.elsewhere import ELSEWHERE, where
 from tests.pages.stories import STORIES
@@ -96,47 +96,48 @@ def _typed() -> list[tuple[str, str]]:
     """List what is typed anywhere: in blocks, and in the text."""
     found = [(str(block), command) for block, command in COMMANDS]
     for page, path in PAGES.items():
-        for line, text in enumerate(path.read_text().splitlines(), 1):
+        page_text = path.read_text().replace("\\|", "|")  # as tables have it
+        for line, text in enumerate(page_text.splitlines(), 1):
             found += [(f"{page}:{line}", words) for words in re.findall(r"`((?:sudo )?gatekeeper [a-z][^`]*)`", text)]
     return [
         (where_from, part)
         for where_from, command in found
-        for part in re.split(r"\s(?:&&|\\?\||;)\s", command)
+        for part in re.split(r"\s(?:&&|\||;)\s", command)
         if re.match(r"(?:sudo )?(?:env \S+ )?(?:\.venv/bin/)?gatekeeper [a-z]", part)
     ]
 
 
 @pytest.mark.parametrize(("place", "command"), _typed(), ids=lambda one: str(one)[:70])
 def test_a_command_line_is_one_that_the_program_takes(place: str, command: str) -> None:
-    """As far as it is one: `...`, and what stands for a choice, end it."""
+    """By the program's own parser. `...` stands for what is left out, and A|B for either."""
     words = shlex.split(re.sub(r"\s+[<>|].*$", "", command))
     words = words[next(at for at, word in enumerate(words) if word.endswith("gatekeeper")) + 1 :]
-    name, arguments = words[0], [word for word in words[1:] if word != "..."]
-    if "|" in name:
-        return
-    assert name in commands.COMMANDS, f"{place}: {command}"
-    parser = dict(_parsers())[name]
-    known = set(_options(parser))
-    for word in arguments:
-        if word.startswith("-") and len(word) > 1:
-            assert word.split("=")[0] in known, f"{place}: {command}: {word}"
-    if name != "knock" and "..." not in command:
+    choices = itertools.product(*(word.split("|") for word in words if word != "..."))
+    for line in choices:
+        assert line[0] in commands.COMMANDS, f"{place}: {command}"
         errors = io.StringIO()
-        with contextlib.redirect_stderr(errors), contextlib.suppress(SystemExit):
-            parser.parse_args(arguments)
-        assert "invalid" not in errors.getvalue() or "invalid choice" not in errors.getvalue(), errors.getvalue()
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                commands.called(line)
+            except SystemExit as end:
+                is_part = "arguments are required" in errors.getvalue() or "expected one argument" in errors.getvalue()
+                assert end.code == 0 or is_part, f"{place}: {command}: {errors.getvalue()}"
 
 
-@cache
-def _parsers() -> list[tuple[str, argparse.ArgumentParser]]:
-    return [(name, parser) for name, parser, _ in commands.subcommands(commands.whole())]
+@pytest.mark.parametrize(("page", "begins", "file"), outputs.ELSEWHERE)
+def test_what_is_shown_is_printed_by_a_story_or_by_a_test_that_is_named(page: str, begins: str, file: str) -> None:
+    """And every output that no story prints is still shown."""
+    assert (ROOT / file).exists()
+    assert any(outputs.elsewhere(block) == file and block.page == page for block in ALL), begins
 
 
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    found: list[str] = []
-    for action in parser._actions:
-        found += action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            for its in action.choices.values():
-                found += _options(its)
-    return found
+def test_an_output_that_is_shown_belongs_to_a_page_that_is_played() -> None:
+    for block in ALL:
+        if list(outputs.shown(block)):
+            assert block.page in STORIES or outputs.elsewhere(block), f"{block}: or mark it: <!-- test: text -->"
+
+
+def test_what_differs_from_time_to_time_is_no_difference() -> None:
+    block = Block("x", 1, "text", "2026-11-23T09:00:05.000Z info opened source=127.0.0.1 ttl=600s\n...\ngone")
+    said = "2027-01-01T00:00:00.123Z info opened source=2001:db8::1 ttl=9s"
+    assert outputs.not_said(block, said) == ["gone"]
