@@ -62,7 +62,7 @@ def test_an_example_for_another_program_can_be_read(block: Block) -> None:
 @pytest.mark.parametrize("block", [one for one in ALL if one.language == "ssh-config"], ids=str)
 def test_an_example_for_ssh_is_taken_by_ssh(block: Block, tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text(block.text.replace("exec ", "!exec ") if "exec " in block.text else block.text)
+    config.write_text(block.text)  # it is asked about a host that no Match is for, so nothing is run
     config.chmod(0o600)
     done = subprocess.run(["ssh", "-G", "-F", config, "host"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
