@@ -48,7 +48,7 @@ class _Events:
         self._came.add(number)
 
     def wait(self, until: float) -> int | None:
-        """Wait for something to happen: a signal's number (SIGINT also for the key that ends); ``None``: time is up."""
+        """Wait for something to happen: a signal's number (SIGINT also for the key that ends, SIGHUP for no keyboard any more); ``None``: time is up."""
         keyboard = [sys.stdin.fileno()] if _has_keyboard() else []
         while True:
             for one in _SIGNALS:
@@ -64,7 +64,9 @@ class _Events:
                     os.read(self._woken, 4096)
             if keyboard and keyboard[0] in ready:
                 keys = os.read(keyboard[0], 1024)
-                if not keys or any(key in _ENDS for key in keys):
+                if not keys:
+                    return signal.SIGHUP
+                if any(key in _ENDS for key in keys):
                     return signal.SIGINT
 
 

@@ -119,13 +119,18 @@ def test_hostile_words_are_escaped(places: list[str], capsys: Capsys) -> None:
 
 def test_who_follows_sees_what_comes_and_ends_it_quietly(places: list[str]) -> None:
     argv = [sys.executable, "-m", "gatekeeper", "log", "-n", "1", "--follow", *places]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert "granted" in process.stdout.readline()
-        with contextlib.closing(SqliteStore(Path(places[3]), trail_of=Trail(TrailSettings()))) as store:
-            store.commit([Revoke(HOME)], now=time.time())
-        assert "revoked" in process.stdout.readline()
-        os.kill(process.pid, 2)
-        assert process.wait(5) == 130
-        assert process.stderr.read() == ""
+        try:
+            assert "granted" in process.stdout.readline()
+            with contextlib.closing(SqliteStore(Path(places[3]), trail_of=Trail(TrailSettings()))) as store:
+                store.commit([Revoke(HOME)], now=time.time())
+            assert "revoked" in process.stdout.readline()
+            os.kill(process.pid, 2)
+            assert process.wait(5) == 130
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()

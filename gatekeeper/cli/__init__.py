@@ -35,11 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(words)
+        return _flush() or status
     except SystemExit:  # argparse has shown help, or what is wrong
         if lost := _flush():
             return lost
         raise
-    return _flush() or status
+    finally:
+        _drop_unread()
 
 
 def _run(words: Sequence[str]) -> int:
@@ -61,6 +63,15 @@ def _flush() -> int:
     except OSError as error:
         return _tell(error)
     return 0
+
+
+def _drop_unread() -> None:
+    """Leave nothing for Python's own exit, whose status would be another, of an error that nobody can read."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:

@@ -30,7 +30,7 @@ def _log(options: argparse.Namespace) -> None:
     with contextlib.closing(SqliteStore(Path(options.state_dir), create=False, is_checked=False)) as store:
         found = store.trail(wanted, limit=-1 if limit is None else limit)[::-1]
         for entry in found:
-            print(show(entry))
+            print(show(entry), flush=options.follow)
         if not found and not options.json and not options.follow:
             with contextlib.suppress(RulesError):  # it is the trail that is asked for
                 the_rules, _ = rules.load(Path(options.rules))
