@@ -48,7 +48,10 @@ class _Events:
         self._came.add(number)
 
     def wait(self, until: float) -> int | None:
-        """Wait for something to happen: a signal's number (SIGINT also for the key that ends, SIGHUP for no keyboard any more); ``None``: time is up."""
+        """Wait for something to happen: a signal's number; ``None``: time is up.
+
+        SIGINT is also the key that ends it, and SIGHUP a keyboard that is gone.
+        """
         keyboard = [sys.stdin.fileno()] if _has_keyboard() else []
         while True:
             for one in _SIGNALS:
