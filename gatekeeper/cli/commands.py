@@ -47,7 +47,7 @@ COMMANDS = {
 _FUNCTIONS = {"import": "import_"}
 """What sets a command up whose name Python keeps for itself."""
 _LINUX = {
-    "run", "load", "install", "uninstall", "diff", "reload", "status", "grant", "revoke", "doctor", "confirm",
+    "run", "load", "install", "uninstall", "diff", "reload", "status", "log", "grant", "revoke", "doctor", "confirm",
     "flush", "invite", "reset-floor", "demo",
 }  # fmt: skip
 """What only a server has a use for: it asks the kernel, or the store beside it."""
