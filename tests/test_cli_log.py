@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from gatekeeper import cli
 from gatekeeper.model import BY_HAND, Admit, Grant, Revoke, TrailEntry
 from gatekeeper.networks import host
 from gatekeeper.settings import TrailSettings
-from gatekeeper.store.sqlite import SqliteStore
+from gatekeeper.store.sqlite import FILE, SqliteStore
 from gatekeeper.store.trail import Trail
 
 RULES = "services: {ssh: {port: tcp/22}}\nclients: {}\n"
@@ -134,3 +135,17 @@ def test_who_follows_sees_what_comes_and_ends_it_quietly(places: list[str]) -> N
             assert process.stderr.read() == ""
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["at = 'yesterday'", "at = 1e300", "source = 'here'", "ends_at = x'00'", "client = x'ff'", "reason = x'00'"],
+)
+def test_a_trail_that_somebody_has_tampered_with_is_said_to_be_damaged_or_shown(
+    places: list[str], capsys: Capsys, change: str
+) -> None:
+    with contextlib.closing(sqlite3.connect(Path(places[3]) / FILE)) as db, db:
+        db.execute(f"UPDATE trail SET {change}")  # noqa: S608  (of the table above)
+    for options in ([], ["--json"], ["--source", "192.0.2.0/24"]):
+        assert cli.main(["log", *options, *places]) == 1
+        assert "is damaged" in capsys.readouterr().err

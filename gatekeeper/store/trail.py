@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import ip_network
 
 from gatekeeper.model import BY_HAND, Admit, Effect, Grant, Outcome, TrailEntry, Wanted
 from gatekeeper.networks import show_source
@@ -31,6 +32,8 @@ _LONGEST = 120
 """Bytes of a note, or of any other word."""
 _EACH = 100
 """Grants that have a row of their own, of one change."""
+_LATEST = 253_370_678_400
+"""Unix seconds: the last day of the year 9998; what is later cannot be shown."""
 _TRIMMED_AT_ONCE = 2000
 _COLUMNS = "at, reason, client, source, service, ends_at, note"
 
@@ -105,12 +108,30 @@ def read(db: sqlite3.Connection, wanted: Wanted, *, after: int = 0, limit: int =
         _and(where, values, name, value)
     rows = db.execute(f"SELECT {_COLUMNS}, id FROM trail WHERE {' AND '.join(where)} ORDER BY id DESC", values)
     for row in rows:
-        entry = TrailEntry(*row)
+        entry = _entry(*row)
         if wanted.source is None or entry.lies_in(wanted.source):
             if limit == 0:
                 return
             limit -= 1
             yield entry
+
+
+def _entry(at: object, reason: object, *rest: object) -> TrailEntry:
+    """Read a row. Whoever may write the file may not have root, who reads it, stumble.
+
+    Raises:
+        ValueError: it is none that we have written.
+    """
+    client, source, service, ends_at, note, number = rest
+    words = (reason, client, source, service, note)
+    if not isinstance(reason, str) or not all(one is None or isinstance(one, str) for one in words):
+        raise ValueError("the trail has words that are no text")
+    for moment in (at, 0.0 if ends_at is None else ends_at):
+        if not isinstance(moment, (int, float)) or not 0 <= moment < _LATEST:
+            raise ValueError("the trail has a time that is none")
+    if isinstance(source, str):
+        ip_network(source)
+    return TrailEntry(at, reason, client, source, service, ends_at, note, number)  # type: ignore[arg-type]
 
 
 def _and(where: list[str], values: list[object], condition: str, value: object) -> None:
