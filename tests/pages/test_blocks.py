@@ -141,3 +141,8 @@ def test_what_differs_from_time_to_time_is_no_difference() -> None:
     block = Block("x", 1, "text", "2026-11-23T09:00:05.000Z info opened source=127.0.0.1 ttl=600s\n...\ngone")
     said = "2027-01-01T00:00:00.123Z info opened source=2001:db8::1 ttl=9s"
     assert outputs.not_said(block, said) == ["gone"]
+
+
+def test_an_hour_of_tomorrow_is_an_hour() -> None:
+    """Who plays the page an hour before midnight is told the day too."""
+    assert outputs.shape("says: open until 2026-11-29 00:51") == outputs.shape("says: open until 13:34")
