@@ -10,8 +10,9 @@ import contextlib
 import ctypes
 import itertools
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -54,7 +55,8 @@ class Network:
         self.close()
 
     def close(self) -> None:
-        """Remove the namespaces, and with them every link, rule and set inside."""
+        """Remove the namespaces, and with them every link, rule, set and process inside."""
+        _end_all_inside(self._made)
         lines = [f"netns del {name}" for name in reversed(self._made)]
         self._made.clear()
         if lines:
@@ -79,6 +81,15 @@ class Network:
             lines.append("link set uplink up")
             lines += [f"route add default via {gateway}" for gateway in _GATEWAY[host].values()]
             ip_batch(name, *lines)
+
+
+def _end_all_inside(names: Sequence[str]) -> None:
+    """End whatever still runs in namespaces: one that is deleted lives on for as long as somebody is in it."""
+    ours = {(_RUN / name).stat().st_ino for name in names if (_RUN / name).exists()}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if (process / "ns/net").stat().st_ino in ours and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def ip(*arguments: str) -> str:

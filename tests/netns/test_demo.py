@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gatekeeper.demo.network import Network, netns_argv
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import wait_until
 
@@ -150,3 +151,15 @@ def test_run_without_root_is_refused_with_a_hint(home: Path) -> None:
     assert "CAP_NET_ADMIN" in done.stderr
     assert "hint: run it as root or with sudo, or try `gatekeeper run --dry-run`" in done.stderr
     assert not (home / "state").exists()
+
+
+def test_whoever_is_left_in_a_namespace_ends_with_it() -> None:
+    """What an ssh session started outlives the session, say, after a test that failed."""
+    with Network("gatekeeper-test") as network:
+        stray = subprocess.Popen(netns_argv(network.server, "sleep", "60"), start_new_session=True)
+        wait_until(lambda: Path(f"/proc/{stray.pid}/comm").read_text() == "sleep\n")
+    try:
+        assert stray.wait(2) == -signal.SIGKILL
+    finally:
+        stray.kill()
+        stray.wait()
