@@ -285,15 +285,16 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "doctor.session",
     ),
     13: (
-        "processes.supervisor",
+        "processes.staff",
         "doctor",
     ),
     14: (
-        "reloading",
+        "processes.supervisor",
         "cli.doctor",
     ),
-    15: ("daemon",),
-    16: (
+    15: ("reloading",),
+    16: ("daemon",),
+    17: (
         "cli",
         "cli.server",
     ),

@@ -13,7 +13,7 @@ from gatekeeper.errors import QueueError
 from gatekeeper.firewall import lanes
 from gatekeeper.firewall.nfqueue import Left
 from gatekeeper.inlet import Inlet
-from gatekeeper.processes.child import Child
+from gatekeeper.processes.child import GO, Child
 from gatekeeper.settings import Mode, Rules
 
 _LAST_PATIENCE = 0.5
@@ -47,6 +47,21 @@ class Crew(list[Workplace]):
     def __init__(self, number: int) -> None:
         """Make so many, with no queues."""
         super().__init__(Workplace("worker", number=one) for one in range(number))
+        self.has_gone = False
+        """Whether they were told to begin together. Who begins later waits for nobody."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether who begins now has to wait for the others (``Seat.waits``)."""
+        return not self.has_gone and len(self) > 1
+
+    def go(self) -> None:
+        """Have them begin at the same moment, when all of them can."""
+        if self.waits and all(place.child is not None and place.child.is_ready for place in self):
+            self.has_gone = True
+            for place in self:
+                if place.child is not None:
+                    place.child.send(GO)
 
     def bind_more(self, rules: Rules) -> None:
         """Bind the queues that these rules need besides, before any rule of iptables leads there.

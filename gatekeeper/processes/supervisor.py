@@ -1,10 +1,11 @@
-"""The supervisor: forks guardian, keeper and workers, and replaces what dies. It does nothing else, so that it lives.
+"""The supervisor: replaces who dies among guardian, keeper and workers. It does nothing else, so that it lives.
 
-It has one thread, so a fork takes nothing by surprise; all that children need was imported and read before. A worker
+Who that is, and how each begins, is in staff.py. There is one thread, so a fork takes nothing by surprise; all that
+children need was imported and read before. A worker
 is replaced alone, and so is a guardian; with a keeper, all workers are replaced. What fails again and again is tried
 with pauses, and never given up: the ruleset is in place, closed stays closed, and open ends by the kernel's clock.
 
-The workers' queues are bound here. So they outlive a worker, and what arrives meanwhile waits for the next.
+The workers' queues are bound in this process. So they outlive a worker, and what arrives meanwhile waits for the next.
 
 For other rules (reloading.py) everybody ends (``rest``), and begins anew by another plan (``go_on``); the queues stay.
 """
@@ -13,31 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import mmap
 import os
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from types import FrameType
 
 from gatekeeper import observe
-from gatekeeper.board import SIZE, Board
 from gatekeeper.errors import GatekeeperError, QueueError
 from gatekeeper.firewall.nfqueue import Left
-from gatekeeper.processes.child import GO, LINK, Child, Control, Main
-from gatekeeper.processes.guarding import guard
-from gatekeeper.processes.hooking import run_hooks
-from gatekeeper.processes.keeper import keep
-from gatekeeper.processes.link import Wire, pair
-from gatekeeper.processes.metering import Metering
-from gatekeeper.processes.packets import Seat, answers, work
-from gatekeeper.processes.places import Crew, Place, Workplace, bind, let_go, numbers, reap
+from gatekeeper.processes.child import Child
+from gatekeeper.processes.places import Place, Workplace, let_go, reap
 from gatekeeper.processes.plan import Plan
-from gatekeeper.processes.recorder import record
+from gatekeeper.processes.staff import Staff
 from gatekeeper.settings import Mode, Rules
 
 _LOOK_EVERY = 2.0
@@ -54,8 +45,6 @@ _PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
 _SAY_AGAIN = 60.0
 """Seconds until the same trouble is told again."""
-_NOTES_WAITING = 1 << 20
-"""Bytes of what is to be recorded that wait for the disk; more is lost."""
 _LET_GO = 1.0
 """Seconds that packets wait in a queue for a worker that is not there. Then it is unbound: where the rules let packets
 pass that no worker looks at (echo requests, and all while we only observe), they pass."""
@@ -76,23 +65,12 @@ class Calls:
 
 
 class Supervisor:
-    """One guardian, one keeper, and the workers."""
+    """Looks after one guardian, one keeper, and the workers."""
 
     def __init__(self, plan: Plan, calls: Calls) -> None:
-        self._plan = plan
+        self._staff = Staff(plan)
         self._calls = calls
-        self._guardian, self._keeper = Place("guardian"), Place("keeper")
-        self._workers = Crew(plan.rules.workers)
-        self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
-        self._answers = answers(plan.rules)
-        self._recorders = [Place("recorder")] if plan.recording is not None else []
-        self._notes = Wire() if plan.recording is not None else None  # from the workers, and to the recorder
-        if self._notes is not None:
-            self._notes.written.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NOTES_WAITING)
-        self._metering = Metering()
-        self._hooks = Place("hook-runner")
-        self._hook_wire = Wire() if plan.rules.has_hooks else None  # from the keeper, and to who runs them
-        self._was_ready = self._is_settled = self._has_gone = False
+        self._was_ready = self._is_settled = False
         self._stopping = False
         self._looked = time.monotonic()
         self._died: float | None = None
@@ -124,72 +102,51 @@ class Supervisor:
     def _wait(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
-            for child in self._children():  # signs of life can wait until we look around
-                if not child.is_ready or child is self._guardian.child:
+            for child in self._staff.children():  # signs of life can wait until we look around
+                if not child.is_ready or child is self._staff.guardian.child:
                     selector.register(child.control, selectors.EVENT_READ)
             selector.select(self._patience())
         with contextlib.suppress(BlockingIOError):
             os.read(self._woken, 4096)
-        for place in self._places():
+        for place in self._staff.places():
             said = place.child.listen() if place.child is not None else []
-            if place is self._guardian and self._keeper.child is not None:
+            if place is self._staff.guardian and self._staff.keeper.child is not None:
                 for words in said:
-                    self._keeper.child.send(words)
+                    self._staff.keeper.child.send(words)
 
     def _patience(self) -> float:
         """Return for how many seconds there is nothing to do, unless somebody says or does something."""
         now = time.monotonic()
-        moments = [place.next_try for place in self._places() if place.child is None]
-        moments += [place.let_go_at for place in self._workers if place.child is None and place.inlets]
+        moments = [place.next_try for place in self._staff.places() if place.child is None]
+        moments += [place.let_go_at for place in self._staff.workers if place.child is None and place.inlets]
         return min([_LOOK_EVERY, *(moment - now for moment in moments if moment > now)])
-
-    def _places(self) -> Iterator[Place]:
-        hooks = [self._hooks] if self._hook_wire is not None else []
-        yield from (self._guardian, *self._recorders, *hooks, *self._workers, self._keeper)
-        yield from self._metering.places(self._plan)
-
-    def _door(self) -> Iterator[Place]:
-        """Yield the places without which there is no door."""
-        sides = self._metering.places(self._plan)
-        return (place for place in self._places() if place not in sides)
-
-    def _children(self) -> list[Child]:
-        return [place.child for place in self._places() if place.child is not None]
 
     # -- who lives, who died
 
     def _look(self) -> None:
         """Replace what died, and kill what hangs."""
-        for place in self._places():
+        for place in self._staff.places():
             child = place.child
             if child is not None and (status := child.ended()) is not None:
                 self._vacate(place, is_blameless=status == 0)  # a worker whose keeper has died ends by itself
                 self._note_end(place, child, status)
-                if place is self._keeper:
+                if place is self._staff.keeper:
                     self._end_workers()
         self._kill_what_hangs()
         self._begin_missing()
-        if self._plan.rules.metrics is not None:
-            self._metering.note_queues(self._workers)
-        for workplace in self._workers:
+        if self._staff.plan.rules.metrics is not None:
+            self._staff.metering.note_queues(self._staff.workers)
+        for workplace in self._staff.workers:
             if workplace.child is None and time.monotonic() > workplace.let_go_at:
                 let_go(workplace)
-        self._let_go_together()
-        if all(place.child is not None and place.child.is_ready for place in self._door()):
+        self._staff.workers.go()
+        if all(place.child is not None and place.child.is_ready for place in self._staff.door()):
             self._note_ready()
-
-    def _let_go_together(self) -> None:
-        """Have several workers begin at the same moment, when all of them can (``Seat.waits``)."""
-        crew = [place.child for place in self._workers if place.child is not None and place.child.is_ready]
-        if not self._has_gone and len(crew) == len(self._workers) > 1:
-            self._has_gone = True
-            for child in crew:
-                child.send(GO)
 
     def _kill_what_hangs(self) -> None:
         now = time.monotonic()
         was_stopped, self._looked = now - self._looked > _LOOK_EVERY * 2, now
-        for child in self._children():
+        for child in self._staff.children():
             if was_stopped:  # the whole machine, or all of us: they had no more time than we had
                 child.seen = now
             patience = _SILENCE if child.is_ready else _START_PATIENCE
@@ -200,75 +157,17 @@ class Supervisor:
                 child.kill()
 
     def _begin_missing(self) -> None:
-        for place in self._places():  # the guardian before the keeper, and whether or not that can begin
+        for place in self._staff.places():
             if place.child is not None or time.monotonic() < place.next_try:
                 continue
             try:
-                if isinstance(place, Workplace):
-                    if self._keeper.child is not None and self._keeper.child.is_ready:
-                        self._begin_worker(place, self._keeper.child)
-                else:
-                    place.child = self._fork(place, self._main(place))
+                self._staff.begin(place)
             except QueueError as error:
                 if not self._was_ready:
                     raise
                 self._fail(place, f"the worker cannot begin: {error.message}")
             except OSError as error:  # no memory
                 self._fail(place, f"no new process can be made: {error.strerror}")
-
-    def _main(self, place: Place) -> Main:
-        """Say what a child does that is no worker."""
-        if self._notes is not None and self._plan.recording is not None and place in self._recorders:
-            return partial(record, self._plan.recording, end=self._notes.read)
-        if (its := self._metering.main(place, self._plan)) is not None:
-            return its
-        if place is self._guardian:
-            return partial(guard, self._plan)
-        if place is self._hooks and self._hook_wire is not None:
-            return partial(run_hooks, end=self._hook_wire.read)
-        return partial(keep, self._plan, hooks=None if self._hook_wire is None else self._hook_wire.written)
-
-    def _begin_worker(self, place: Workplace, keeper: Child) -> None:
-        if not place.inlets:
-            place.inlets = bind(numbers(self._plan.rules, place.number), observes=self._plan.observes)
-        board = None if self._memory is None else Board(self._memory, place.number)
-        if board is not None:
-            board.post([])  # what the last one had on it is over
-        notes = None if self._notes is None else self._notes.written
-        waits = not self._has_gone and len(self._workers) > 1
-        seat = Seat(
-            inlets=place.inlets,
-            left=place.left,
-            board=board,
-            waits=waits,
-            answers=self._answers,
-            took=partial(self._metering.tallies.note_took, place.number),
-            notes=notes,
-        )
-        ours, its = pair()
-        with ours, its:
-            place.child = self._fork(place, lambda control: work(self._plan, control, its, seat), not_for_it=ours)
-            keeper.send(LINK, ours.fileno())
-
-    def _fork(self, place: Place, main: Main, *, not_for_it: socket.socket | None = None) -> Child:
-        others = [child.control for child in self._children()]
-        inlets = [inlet for workplace in self._workers if workplace is not place for inlet in workplace.inlets]
-
-        def begin(control: Control) -> None:
-            for one in [*others, *([not_for_it] if not_for_it else [])]:
-                one.close()  # or a wire would not end with the process at its other end
-            for inlet in inlets:
-                inlet.abandon()
-            if self._answers is not None and not isinstance(place, Workplace):
-                self._answers.close()
-            if self._notes is not None:
-                self._notes.keep(written=isinstance(place, Workplace), read=place in self._recorders)
-            if self._hook_wire is not None:  # nobody but the keeper may say what is to be run
-                self._hook_wire.keep(written=place is self._keeper, read=place is self._hooks)
-            self._metering.keep(place)
-            main(control)
-
-        return Child(place.name, begin, log_format=self._plan.log_format)
 
     def _vacate(self, place: Place, *, is_blameless: bool) -> None:
         """Note that a child is gone; what it had in hand cannot be why, if it is blameless."""
@@ -282,14 +181,14 @@ class Supervisor:
     def _note_end(self, place: Place, child: Child, status: int) -> None:
         words = f"the {child.name} (process {child.pid}) "
         words += f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        is_needed = place in self._door()
+        is_needed = place in self._staff.door()
         if child.error is not None:
             if is_needed and not self._was_ready:
                 raise child.error
             words = f"the {child.name} cannot go on: {child.error.message}"
         elif is_needed and not self._was_ready:
             raise GatekeeperError(words, "its log lines above say why")
-        self._metering.tallies.count_replaced(place.name)
+        self._staff.metering.tallies.count_replaced(place.name)
         if is_needed:
             self._died = self._died or time.monotonic()
         # What was killed from outside (by the kernel, for want of memory) did not fail.
@@ -304,10 +203,11 @@ class Supervisor:
             observe.message(f"{words}; it is replaced", level=logging.ERROR)
 
     def _note_ready(self) -> None:
-        if not self._is_settled and self._keeper.child is not None:
+        if not self._is_settled and self._staff.keeper.child is not None:
             self._was_ready = self._is_settled = True
-            self._plan = replace(self._plan, present=None)  # let in once: what is revoked later stays revoked
-            self._calls.on_ready(self._plan, self._keeper.child.note)
+            # Let in once: what is revoked later stays revoked.
+            self._staff.plan = replace(self._staff.plan, present=None)
+            self._calls.on_ready(self._staff.plan, self._staff.keeper.child.note)
         elif self._died is not None:
             observe.event("replaced", {"after": f"{(time.monotonic() - self._died) * 1000:.0f}ms"})
         self._died = None
@@ -317,7 +217,7 @@ class Supervisor:
     @property
     def plan(self) -> Plan:
         """By what all work, or begin to."""
-        return self._plan
+        return self._staff.plan
 
     def rest(self, rules: Rules) -> None:
         """End everybody, for other rules are about to be loaded, until ``go_on``. No queue is let go of.
@@ -329,39 +229,32 @@ class Supervisor:
         Raises:
             QueueError: somebody else has a queue that more workers need. Nobody was ended.
         """
-        self._workers.bind_more(rules)
-        self._end([self._guardian, *self._workers])
-        self._end([self._keeper])
+        self._staff.workers.bind_more(rules)
+        self._end([self._staff.guardian, *self._staff.workers])
+        self._end([self._staff.keeper])
         if rules.mode is Mode.GUARD:  # from before the moment in which it must not
-            self._workers.observe(observes=False)
+            self._staff.workers.observe(observes=False)
 
     def go_on(self, plan: Plan) -> None:
         """Have all begin by this plan: another, whose ruleset is loaded, or the one that there was."""
-        self._workers.keep(plan.rules.workers)
-        self._workers.observe(observes=plan.observes)
-        self._memory = mmap.mmap(-1, SIZE) if len(self._workers) > 1 else None
-        if _answering(plan.rules) != _answering(self._plan.rules):
-            if self._answers is not None:
-                self._answers.close()
-            self._answers = answers(plan.rules)
-        if plan.rules.has_hooks and self._hook_wire is None:  # once there, it stays: what it runs need not end
-            self._hook_wire = Wire()
-        self._kill(self._metering.outdated(self._plan, plan))
-        self._plan, self._is_settled, self._has_gone, self._died = plan, False, False, None
-        for place in self._places():
+        before = self._staff.plan
+        self._staff.follow(plan)
+        self._kill(self._staff.metering.outdated(before, plan))
+        self._is_settled, self._died = False, None
+        for place in self._staff.places():
             place.failures, place.next_try = 0, 0.0
-        for workplace in self._workers:
+        for workplace in self._staff.workers:
             workplace.let_go_at = time.monotonic() + _LET_GO_AT_A_CHANGE
 
     # -- the end
 
     def _end_workers(self) -> None:
         """End the workers of a keeper that is gone: they know nobody who carries knocks out."""
-        self._has_gone = False
-        for place in self._workers:
+        self._staff.workers.has_gone = False
+        for place in self._staff.workers:
             if place.child is not None:
                 place.child.kill()
-        for place in self._workers:
+        for place in self._staff.workers:
             if place.child is not None:
                 reap(place.child, seconds=_STOP_PATIENCE)
                 self._vacate(place, is_blameless=True)
@@ -369,12 +262,12 @@ class Supervisor:
     def _stop(self) -> None:
         """End all: the workers before the keeper, which then carries out what they had in hand."""
         signal.set_wakeup_fd(-1)
-        self._end([self._guardian, *self._workers])
-        for workplace in self._workers:
+        self._end([self._staff.guardian, *self._staff.workers])
+        for workplace in self._staff.workers:
             let_go(workplace)
-        self._end([self._keeper, *self._recorders])
-        self._end([self._hooks])
-        self._kill(self._metering.places(self._plan))
+        self._end([self._staff.keeper, *self._staff.recorders])
+        self._end([self._staff.hooks])
+        self._kill(self._staff.sides())
 
     def _kill(self, places: Sequence[Place]) -> None:
         """End those who have nothing in hand."""
@@ -390,8 +283,3 @@ class Supervisor:
             if place.child is not None:
                 reap(place.child, seconds=_STOP_PATIENCE)
                 self._vacate(place, is_blameless=True)
-
-
-def _answering(rules: Rules) -> tuple[object, ...]:
-    """Say what the sockets that answer depend on."""
-    return rules.ack, rules.via, rules.knock_ports

@@ -353,9 +353,9 @@ def _queue_sockets(pid: int) -> set[str]:
 def test_without_a_worker_for_long_what_is_only_observed_goes_on(site: Site, version: int) -> None:
     """Its queues are unbound then, and bound again by whoever comes next."""
     code = (
-        "import sys; from gatekeeper import cli; from gatekeeper.processes import supervisor; "
-        "supervisor._PAUSES = (0.0, *[4.0] * 6); work = supervisor.work; "
-        "supervisor.work = lambda plan, control, end, seat: "
+        "import sys; from gatekeeper import cli; from gatekeeper.processes import staff, supervisor; "
+        "supervisor._PAUSES = (0.0, *[4.0] * 6); work = staff.work; "
+        "staff.work = lambda plan, control, end, seat: "
         "work(plan, control, end, seat) if not seat.left else sys.exit(3); "
         "sys.exit(cli.main(sys.argv[1:]))"
     )
