@@ -84,10 +84,10 @@ class Store(Protocol):
     def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
         """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
 
-    def shorten(self, grants: Sequence[Grant], *, now: float) -> None:
+    def shorten(self, shorter: Sequence[Grant], *, now: float) -> None:
         """Let grants end earlier: the rules say so, and nobody has opened or closed anything."""
 
-    def forget(self, grants: Sequence[Grant], *, now: float) -> None:
+    def forget(self, gone: Sequence[Grant], *, now: float) -> None:
         """Remove grants, whoever gave them."""
 
     def rebase(self, reading: Reading) -> None:

@@ -7,11 +7,10 @@ transaction.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 
 from gatekeeper.model import Changes, Grant
 from gatekeeper.networks import Source
+from gatekeeper.store import ranges
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS journal (
@@ -74,24 +73,9 @@ def since(db: sqlite3.Connection, serial: int, *, now: float) -> Changes | None:
         if version is None:
             floors = True
             continue
-        grant = Grant(network(low, high), service, client, end)
+        grant = Grant(ranges.network(low, high), service, client, end)
         if is_there and grant.is_live(now):
             live.append(grant)
         else:
             gone.append((service, grant.source, client))
     return Changes(tuple(live), tuple(gone), floors)
-
-
-def network(first: bytes, last: bytes) -> Source:
-    """Return the network from a first to a last address."""
-    length = len(first) * 8 - (int.from_bytes(first) ^ int.from_bytes(last)).bit_length()
-    return IPv4Network((first, length)) if len(first) == 4 else IPv6Network((first, length))
-
-
-def around(source: Source) -> Iterator[tuple[bytes, bytes]]:
-    """Yield, as first and last addresses, the networks that are wider than ``source`` and hold all of it."""
-    bits, number = source.max_prefixlen, int(source.network_address)
-    for length in range(source.prefixlen):
-        mask = (1 << bits - length) - 1
-        low = number & ~mask
-        yield low.to_bytes(bits // 8), (low | mask).to_bytes(bits // 8)

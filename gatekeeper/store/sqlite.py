@@ -3,6 +3,8 @@
 What ``commit`` has returned for is there after a power cut (https://www.sqlite.org/pragma.html,
 "synchronous"). Several processes may have the store open: the daemon, and a ``gatekeeper grant``
 beside it. A connection is used by one thread at a time.
+
+The file, the transactions and the errors are here; what is in the tables has a file for each beside this one.
 """
 
 from __future__ import annotations
@@ -11,14 +13,11 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_network
-from itertools import islice
 from pathlib import Path
 
-from gatekeeper import clock, replay
+from gatekeeper import replay
 from gatekeeper.errors import StoreError
 from gatekeeper.model import (
-    BY_HAND,
     Action,
     Admit,
     Changes,
@@ -32,18 +31,12 @@ from gatekeeper.model import (
     Wanted,
 )
 from gatekeeper.networks import Source
-from gatekeeper.store import journal, schema, stamps, trail
+from gatekeeper.store import grants, journal, owed, schema, stamps, trail
 from gatekeeper.store.owner import open_or_make
 from gatekeeper.store.trail import Trail
 
 FILE = "gatekeeper.db"
 _BUSY_MS = 5000
-MAX_GRANTS = 4096
-"""Live grants that one client may have for a service: so that none fills the kernel's set, which all share."""
-_KEPT_FOR = 30 * 86_400.0
-"""Seconds for which it is remembered whose connections may have been kept."""
-_COLUMNS = "first, last, service, client, expires_at"
-_LIVE = "(expires_at IS NULL OR expires_at > :now)"
 
 
 class SqliteStore:
@@ -105,10 +98,10 @@ class SqliteStore:
                 self._trail.carried_out(self._db, effect, outcome, now=now)
             return outcomes
 
-    def shorten(self, grants: Sequence[Grant], *, now: float) -> None:
+    def shorten(self, shorter: Sequence[Grant], *, now: float) -> None:
         """Let grants end earlier: the rules say so, and nobody has opened or closed anything."""
         with self._transaction():
-            self._carry_out(Admit(tuple(grants)), now)
+            self._carry_out(Admit(tuple(shorter)), now)
 
     def _carry_out(self, effect: Effect, now: float) -> Outcome:
         if effect.stamp is not None:
@@ -117,56 +110,10 @@ class SqliteStore:
             if refused is not None:
                 return Outcome(refused=refused)
         if isinstance(effect, Admit):
-            reckoned = clock.reading()
-            self._db.executemany(
-                "INSERT OR REPLACE INTO grants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        *_range(grant.source),
-                        grant.service,
-                        grant.client,
-                        str(grant.source),
-                        grant.expires_at,
-                        *reckoned,
-                    )
-                    for grant in effect.grants
-                ],
-            )
-            return Outcome(admitted=effect.grants, ended=tuple(self._crowded_out(effect)))
-        return Outcome(ended=tuple(self._revoke(effect, now)))
-
-    def _crowded_out(self, effect: Admit) -> list[Grant]:
-        """Take out what a client has too much of: what ends first."""
-        gone: list[Grant] = []
-        for client, service in {(one.client, one.service) for one in effect.grants if one.client != BY_HAND}:
-            where = "client = ? AND service = ?"
-            count = self._db.execute(f"SELECT count(*) FROM grants WHERE {where}", (client, service)).fetchone()[0]
-            if count > MAX_GRANTS:
-                order = "ORDER BY expires_at IS NULL, expires_at LIMIT ?"
-                values = (client, service, count - MAX_GRANTS)
-                gone += map(_grant, self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} {order}", values))
-        self._delete(gone)
-        return gone
-
-    def _revoke(self, effect: Revoke, now: float) -> list[Grant]:
-        version, first, last = _range(effect.source)
-        where = "version = :version AND first >= :first AND first <= :last AND last <= :last"
-        values = {"version": version, "first": first, "last": last, "now": now, "client": effect.client}
-        if effect.client is not None:
-            where += " AND client = :client"
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where} AND {_LIVE}", values)
-        its_own = (row for row in rows if effect.services is None or row[2] in effect.services)
-        found = [_grant(row) for row in islice(its_own, effect.limit)]
-        self._delete(found)
-        services = effect.services
-        if effect.client is not None:  # what is cut is its own: it had, or has, a grant there
-            kept = self._db.execute(f"SELECT DISTINCT service FROM kept WHERE {where}", values)
-            its = {grant.service for grant in found} | {service for (service,) in kept}
-            services = tuple(sorted(its if services is None else its & set(services)))
-        if services is None or services:
-            owed = (str(effect.source), " ".join(services or ()))
-            self._db.execute("INSERT OR IGNORE INTO owed_cuts VALUES (?, ?)", owed)
-        return found
+            return Outcome(admitted=effect.grants, ended=tuple(grants.admit(self._db, effect)))
+        ended = grants.revoke(self._db, effect, now=now)
+        owed.note(self._db, effect, ended)
+        return Outcome(ended=tuple(ended))
 
     # -- stamps
 
@@ -192,111 +139,68 @@ class SqliteStore:
     def owed_cuts(self) -> list[Revoke]:
         """The revokes, of any process, whose cuts have not been settled."""
         with self._errors():
-            rows = self._db.execute("SELECT source, services FROM owed_cuts").fetchall()
-            return [
-                Revoke(ip_network(source), None, tuple(services.split()) if services else None)
-                for source, services in rows
-            ]
+            return owed.cuts(self._db)
 
     def settle_cuts(self, cuts: Sequence[Revoke]) -> None:
         """Note that these have been carried out."""
         with self._transaction():
-            self._db.executemany(
-                "DELETE FROM owed_cuts WHERE source = ? AND services = ?",
-                [(str(cut.source), " ".join(cut.services or ())) for cut in cuts],
-            )
+            owed.settle(self._db, cuts)
 
     def expire(self, *, now: float, limit: int = -1) -> list[Grant]:
         """Remove and return the grants that ended by time; at most ``limit`` of them, if it is not negative."""
         with self._transaction():
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM grants WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (now, limit)
-            )
-            ended = [_grant(row) for row in rows]
-            self._delete(ended)
-            self._db.executemany(
-                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
-                [(*_range(grant.source), grant.service, grant.client, now) for grant in ended],
-            )
-            self._db.execute("DELETE FROM kept WHERE ended_at < ?", (now - _KEPT_FOR,))
+            ended = grants.expire(self._db, now=now, limit=limit)
+            owed.keep(self._db, ended, now=now)
             self._trail.changed(self._db, "expired", ended, now=now)
         return ended
 
-    def forget(self, grants: Sequence[Grant], *, now: float) -> None:
+    def forget(self, gone: Sequence[Grant], *, now: float) -> None:
         """Remove grants, whoever gave them."""
         with self._transaction():
-            self._delete(grants)
-            self._trail.changed(self._db, "ended", grants, now=now)
-
-    def _delete(self, grants: Sequence[Grant]) -> None:
-        self._db.executemany(
-            "DELETE FROM grants WHERE version = ? AND first = ? AND last = ? AND service = ? AND client = ?",
-            [(*_range(grant.source), grant.service, grant.client) for grant in grants],
-        )
+            grants.delete(self._db, gone)
+            self._trail.changed(self._db, "ended", gone, now=now)
 
     def rebase(self, reading: Reading) -> None:
         """Move the deadlines that were reckoned in this boot by as much as the wall clock was set since."""
-        values = {"boot": reading.boot, "ahead": reading.ahead, "step": clock.STEP}
-        where = "boot = :boot AND abs(:ahead - ahead) > :step"
         with self._transaction():
-            if self._db.execute(f"SELECT 1 FROM grants WHERE {where} LIMIT 1", values).fetchone():
-                move = "expires_at = expires_at + (:ahead - ahead), ahead = :ahead"
-                self._db.execute(f"UPDATE grants SET {move} WHERE {where}", values)
+            grants.rebase(self._db, reading)
 
     def live(self, *, now: float) -> list[Grant]:
         """All grants that hold at ``now``."""
         with self._errors():
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE}", {"now": now})
-            return [_grant(row) for row in rows]
+            return grants.live(self._db, now=now)
 
     def each(self, *, now: float) -> Iterator[Grant]:
         """Yield what ``live`` returns, one by one, by service and address."""
-        order = "ORDER BY service, version, first, last, client"
         with self._errors():
-            yield from map(
-                _grant, self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {_LIVE} {order}", {"now": now})
-            )
+            yield from grants.each(self._db, now=now)
 
     def number(self, *, now: float) -> int:
         """Count what ``live`` returns."""
         with self._errors():
-            every, ended = "SELECT count(*) FROM grants", "SELECT count(*) FROM grants WHERE expires_at <= ?"
-            return int(self._db.execute(f"SELECT ({every}) - ({ended})", (now,)).fetchone()[0])
+            return grants.number(self._db, now=now)
 
     def numbers(self, *, now: float) -> dict[str, int]:
         """Count what ``live`` returns, by service."""
         with self._errors():
-            rows = self._db.execute(
-                f"SELECT service, count(*) FROM grants WHERE {_LIVE} GROUP BY service", {"now": now}
-            )
-            return {service: int(number) for service, number in rows}
+            return grants.numbers(self._db, now=now)
 
     def ending_next(self, *, now: float, limit: int) -> list[Grant]:
         """The live grants whose time is up first."""
-        where = "WHERE expires_at > ? ORDER BY expires_at LIMIT ?"
         with self._errors():
-            return [_grant(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM grants {where}", (now, limit))]
+            return grants.ending_next(self._db, now=now, limit=limit)
 
     def matching(self, service: str, source: Source, *, now: float) -> list[Grant]:
         """The live grants, of any client, for exactly this service and source."""
-        version, first, last = _range(source)
-        values = {"version": version, "first": first, "last": last, "service": service, "now": now}
-        where = f"version = :version AND first = :first AND last = :last AND service = :service AND {_LIVE}"
         with self._errors():
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM grants WHERE {where}", values)
-            return [_grant(row) for row in rows]
+            return grants.matching(self._db, service, source, now=now)
 
     def touching(self, source: Source, *, now: float) -> list[Grant]:
         """The live grants that share an address with ``source``."""
-        version, first, last = _range(source)
-        inside = f"SELECT {_COLUMNS} FROM grants WHERE version = ? AND first >= ? AND first <= ?"
-        whole = f"SELECT {_COLUMNS} FROM grants WHERE version = ? AND first = ? AND last = ?"
         with self._errors():
-            rows = self._db.execute(inside, (version, first, last)).fetchall()
-            for low, high in journal.around(source):
-                if low < first:  # what begins where the source does is inside, or was found there
-                    rows += self._db.execute(whole, (version, low, high))
-        return [grant for grant in map(_grant, rows) if grant.is_live(now)]
+            return grants.touching(self._db, source, now=now)
+
+    # -- counters, the trail, and what others do
 
     def add_counts(self, counts: Mapping[str, int], noted: Sequence[TrailEntry] = (), *, now: float = 0.0) -> None:
         """Add to the counters that outlive a restart, and to the trail."""
@@ -366,15 +270,6 @@ class SqliteStore:
             raise StoreError(f"the store {self.path} is damaged: {error}", hint) from error
         except OSError as error:
             raise StoreError(f"the store {self.path} cannot be used: {error.strerror}", _hint(error)) from error
-
-
-def _range(source: Source) -> tuple[int, bytes, bytes]:
-    return source.version, source.network_address.packed, source.broadcast_address.packed
-
-
-def _grant(row: tuple[bytes, bytes, str, str, float | None]) -> Grant:
-    first, last, service, client, expires_at = row
-    return Grant(journal.network(first, last), service, client, expires_at)
 
 
 def _hint(error: Exception) -> str | None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from gatekeeper.errors import StoreError
 from gatekeeper.model import BY_HAND, Admit, Changes, Grant, Outcome, Revoke, Stamp
 from gatekeeper.protocols import Store
+from gatekeeper.store.grants import MAX_GRANTS
 from gatekeeper.store.journal import KEPT
-from gatekeeper.store.sqlite import FILE, MAX_GRANTS, SqliteStore
+from gatekeeper.store.sqlite import FILE, SqliteStore
 
 NOW = 1000.0
 _SOURCES = (

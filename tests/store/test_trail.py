@@ -11,7 +11,8 @@ import pytest
 
 from gatekeeper.model import BY_HAND, Admit, Grant, Revoke, TrailEntry, Wanted
 from gatekeeper.settings import TrailSettings
-from gatekeeper.store.sqlite import FILE, MAX_GRANTS, SqliteStore
+from gatekeeper.store.grants import MAX_GRANTS
+from gatekeeper.store.sqlite import FILE, SqliteStore
 from gatekeeper.store.trail import ROW, Trail
 
 NOW = 1_800_000_000.0
