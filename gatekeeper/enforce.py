@@ -16,14 +16,14 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from gatekeeper import terms
+from gatekeeper import entitled
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.cuts import Cuts
 from gatekeeper.errors import FirewallError, GatekeeperError, StoreError
 from gatekeeper.garbage import unsearched
 from gatekeeper.mending import Mender, seconds_left
-from gatekeeper.model import BY_HAND, Effect, Grant, Mended, Outcome, Reading, Revoke
-from gatekeeper.networks import Networks, Source, lies_in
+from gatekeeper.model import Effect, Grant, Mended, Outcome, Reading, Revoke
+from gatekeeper.networks import Source, lies_in
 from gatekeeper.protocols import Backend, Member, Store
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.settings import Rules
@@ -71,7 +71,6 @@ class Enforcer:
         self._undone: dict[Member, str] = {}
         """What the kernel refused, and why: it is told again with each change, and whenever we catch up."""
         self.allowlist, self.replays = memory or (Allowlist(), ReplayMemory(skew=rules.skew))
-        self._never = {name: Networks(one.never) for name, one in rules.services.items()}
         self._cuts = Cuts(rules, store, backend, self.allowlist)
         self._mender = Mender(rules, backend, self.allowlist)
 
@@ -83,7 +82,7 @@ class Enforcer:
         """
         with self._lock(), unsearched():
             expired = self._store.expire(now=now)
-            kept, shortened, orphans = self._sort(self._store.live(now=now), now)
+            kept, shortened, orphans = entitled.sort(self._store.live(now=now), self._rules, now=now)
             self._store.forget(orphans, now=now)
             if shortened:  # or they would come back when the rules allow it again
                 self._store.shorten(shortened, now=now)
@@ -331,38 +330,6 @@ class Enforcer:
         for grant in grants:
             by_service[grant.service].append(grant)
         return {name: seconds_left(its, now=now) for name, its in by_service.items()}
-
-    def _sort(self, live: Iterable[Grant], now: float) -> tuple[list[Grant], list[Grant], list[Grant]]:
-        """Tell which grants the rules allow; which of them for a shorter time than they had; and which not at all."""
-        kept: list[Grant] = []
-        shortened: list[Grant] = []
-        orphans: list[Grant] = []
-        for one in live:
-            grant = self._within_rules(one, now)
-            if grant is None:
-                orphans.append(one)
-                continue
-            kept.append(grant)
-            if grant is not one:
-                shortened.append(grant)
-        return kept, shortened, orphans
-
-    def _within_rules(self, grant: Grant, now: float) -> Grant | None:
-        """Return a grant as far as the rules allow it; ``None`` if they do not."""
-        service = self._rules.services.get(grant.service)
-        if service is None or self._never[service.name].holds(grant.source):
-            return None
-        if grant.client == BY_HAND:
-            return grant
-        client = self._rules.clients.get(grant.client)
-        if client is None or grant.service not in client.services or not terms.can_have(client, grant.source):
-            return None
-        last = terms.allowed_until(client, service, now=now)
-        if last is None:
-            return None
-        left = math.inf if grant.expires_at is None else grant.expires_at
-        end = terms.earlier(left, last)
-        return grant if end == grant.expires_at else replace(grant, expires_at=end)
 
 
 def _key(grant: Grant) -> tuple[str, Source, str]:

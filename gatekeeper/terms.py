@@ -1,6 +1,6 @@
 """What a client's knock gets: for which source, which services, and until when. Pure.
 
-The gate asks when a knock comes; the enforcer asks again when it restores grants under rules that may have changed.
+The gate asks when a knock comes; entitled.py asks again when grants are restored under rules that may have changed.
 """
 
 from __future__ import annotations

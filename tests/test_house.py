@@ -125,6 +125,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     4: (
         "tallies",
         "rules.metrics",
+        "entitled",
         "trails",
         "store.owed",
         "store.trail",
@@ -370,6 +371,7 @@ PURE = {
     "echo",
     "steps",
     "terms",
+    "entitled",
     "guarded",
     "shadows",
     "rules.moment",
