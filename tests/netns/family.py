@@ -32,10 +32,9 @@ def workers(running: Gatekeeper) -> set[int]:
 def is_alive(pid: int) -> bool:
     """Whether a process runs. One that has ended may be listed for long, until its parent asks."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return _state(Path(f"/proc/{pid}")) != "Z"
     except FileNotFoundError:
         return False
-    return state != "Z"
 
 
 def kill(running: Gatekeeper, name: str) -> int:
@@ -45,6 +44,20 @@ def kill(running: Gatekeeper, name: str) -> int:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return pid
+
+
+def stop(pid: int) -> int:
+    """Have a process stand still; return its number.
+
+    On a busy machine one thread may go on for long after the signal was sent: until another has taken it.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(_state(thread) in "TZ" for thread in Path(f"/proc/{pid}/task").iterdir()))
+    return pid
+
+
+def _state(process: Path) -> str:
+    return (process / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def is_whole(running: Gatekeeper) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from gatekeeper.demo.network import netns_argv
 from gatekeeper.demo.server import Gatekeeper, gatekeeper_argv
 from tests.netns.device import Device, forge, rules_for, send, server_key
-from tests.netns.family import children, is_alive, kill
+from tests.netns.family import children, is_alive, kill, stop
 from tests.netns.site import CLIENT, SSH, STRANGER, WEB, Site, wait_until
 
 KEY = "open_sesame_of_nobody"
@@ -158,7 +158,7 @@ def test_whoever_is_killed_the_recording_can_be_read_and_goes_on(site: Site, tmp
 def test_a_recorder_that_hangs_delays_no_verdict_and_what_is_lost_is_counted(site: Site, tmp_path: Path) -> None:
     """It stands for a disk that does not answer."""
     running, device = start(site, "--capture", str(tmp_path / "refused.pcapng"))
-    os.kill(recorder := children(running)["recorder"], signal.SIGSTOP)
+    recorder = stop(children(running)["recorder"])
     try:
         for number in range(3000):  # more than the wire holds
             forge(site, f"{KEY}X".encode(), 4, source=f"198.18.7.{number % 250 + 1}")

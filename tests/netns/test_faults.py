@@ -20,7 +20,7 @@ import pytest
 
 from gatekeeper.demo.network import inside, netns_argv
 from gatekeeper.demo.probe import family_of
-from tests.netns.family import children, is_alive, is_whole, kill
+from tests.netns.family import children, is_alive, is_whole, kill, stop
 from tests.netns.prober import Prober
 from tests.netns.site import CLIENT, SERVER, SSH, Site, wait_until
 
@@ -257,7 +257,7 @@ def test_a_queue_that_overflows_loses_packets_and_no_grant(site: Site, version: 
     running = site.run()
     with watched(site, version):
         worker = children(running)["worker"]
-        os.kill(worker, signal.SIGSTOP)
+        stop(worker)
         flood = ["hping3", "--udp", "-p", "62201", "-d", "12", "--flood", "--rand-source", SERVER[4]]
         done = subprocess.Popen(netns_argv(site.stranger, *flood), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

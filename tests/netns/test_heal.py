@@ -17,7 +17,7 @@ from gatekeeper.demo.network import inside
 from gatekeeper.firewall.netlink import NETFILTER, Netlink, attribute, message, nested, netfilter_header
 from gatekeeper.store.sqlite import FILE
 from tests.netns.device import Device, rules_for, send, server_key
-from tests.netns.family import children, kill
+from tests.netns.family import children, kill, stop
 from tests.netns.prober import Prober, Probes
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, WEB, Site, wait_until
 from tests.netns.test_sealed import WARPED
@@ -207,7 +207,7 @@ def test_what_is_changed_while_the_guardian_is_dead_is_not_taken_for_what_should
     running = site.run()
     before = rules_in(site, variant)
     guardian = children(running)["guardian"]
-    os.kill(guardian, signal.SIGSTOP)  # as good as dead, and not replaced yet
+    stop(guardian)  # as good as dead, and not replaced yet
     for chain, number in (("GKEEPER-IN-ssh", "4"), ("GKEEPER-OUT-ssh", "4")):
         site.shell(tool(variant, 4), "-t", "mangle", "-R", chain, number, "-j", "RETURN")
     assert site.stranger_connects(4) == "open"
@@ -301,12 +301,12 @@ def test_sets_that_were_destroyed_with_the_rules_are_made_and_filled_again(site:
     for version in (4, 6):
         site.knock(b"open_sesame", version)
         wait_until(lambda version=version: site.connect(version) == "open")  # type: ignore[misc]
-    os.kill(keeper := children(running)["guardian"], signal.SIGSTOP)  # or it would be quicker than we are
+    keeper = stop(children(running)["guardian"])  # or it would be quicker than we are
     swap = ["ipset", "swap", "gatekeeper-4-ssh", "gatekeeper-4-web"]
     while any(site.inside(site.server, *swap).returncode for _ in range(2)):  # it stands still while it lists them
         os.kill(keeper, signal.SIGCONT)
         time.sleep(0.05)
-        os.kill(keeper, signal.SIGSTOP)
+        stop(keeper)
     flush_ruleset(site, "nft")
     for name in sorted(site.shell("ipset", "list", "-n").split()):
         # The kernel lets go of a set some time after its rules have gone: long after, where it has much to clean up.
@@ -356,7 +356,7 @@ def test_what_is_wiped_when_tags_are_due_is_put_back(site: Site, is_due: str) ->
     running = site.run(program=(sys.executable, WARPED, str(clock), "-"))
     guardian = children(running)["guardian"]
     stopped = running.process.pid if is_due == "at the start" else guardian
-    os.kill(stopped, signal.SIGSTOP)
+    stop(stopped)
     if is_due == "at the start":
         os.kill(guardian, signal.SIGKILL)
     else:

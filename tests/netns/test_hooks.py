@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from gatekeeper.demo.server import Gatekeeper
-from tests.netns.family import children
+from tests.netns.family import children, stop
 from tests.netns.site import CLIENT, RULES, Site, many, wait_until
 from tests.netns.test_load import AS_NOBODY, state_of_nobody
 
@@ -82,7 +82,7 @@ def test_hooks_that_never_end_delay_no_knock_no_close_and_no_stop(site: Site) ->
         slowest = max(slowest, time.monotonic() - begin)
         site.knock(b"close_sesame", 4)
     assert slowest < 0.5
-    os.kill(pid, signal.SIGSTOP)  # and one who runs them and takes nothing
+    stop(pid)  # and one who runs them and takes nothing
     site.knock(b"open_sesame", 4)
     assert site.connect(4) == "open"
     os.kill(pid, signal.SIGCONT)

@@ -12,7 +12,7 @@ import pytest
 from gatekeeper.demo import probe
 from gatekeeper.demo.network import inside
 from gatekeeper.demo.server import Gatekeeper
-from tests.netns.family import children
+from tests.netns.family import children, stop
 from tests.netns.site import CLIENT, RULES, SERVER, SSH, STRANGER, UDP, WEB, Site, wait_until
 
 
@@ -135,7 +135,7 @@ def test_without_sets_observing_is_the_same(site: Site, version: int) -> None:
 
 def test_when_the_queue_is_full_packets_go_on(site: Site, version: int, running: Gatekeeper) -> None:
     """A worker that hangs, or a flood, must not shut anybody out of what is only observed."""
-    os.kill(worker := children(running)["worker"], signal.SIGSTOP)
+    worker = stop(children(running)["worker"])
     try:
         with inside(site.stranger):
             one = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)

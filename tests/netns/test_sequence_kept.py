@@ -12,7 +12,7 @@ import pytest
 
 from gatekeeper.demo.network import inside
 from gatekeeper.firewall import snapshot
-from tests.netns.family import children
+from tests.netns.family import children, stop
 from tests.netns.sequences import (
     OPEN,
     close,
@@ -50,12 +50,12 @@ def test_it_works_and_is_kept_in_every_dialect(site: Site, version: int, variant
 
 def test_sets_that_were_destroyed_with_the_rules_come_back(site: Site) -> None:
     running = start(site)
-    os.kill(guardian := children(running)["guardian"], signal.SIGSTOP)  # or it would be quicker than we are
+    guardian = stop(children(running)["guardian"])  # or it would be quicker than we are
     swap = ["ipset", "swap", "gatekeeper-s4", "gatekeeper-k4"]
     while any(site.inside(site.server, *swap).returncode for _ in range(2)):  # it stands still while it lists them
         os.kill(guardian, signal.SIGCONT)
         time.sleep(0.05)
-        os.kill(guardian, signal.SIGSTOP)
+        stop(guardian)
     flush_ruleset(site, "nft")
     for name in ("gatekeeper-s4", "gatekeeper-s6"):  # the kernel lets go of a set some time after its rules have gone
         wait_until(lambda name=name: site.inside(site.server, "ipset", "destroy", name).returncode == 0)  # type: ignore[misc]

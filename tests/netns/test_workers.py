@@ -24,7 +24,7 @@ from gatekeeper.firewall.lanes import MAX_WORKERS, Lane
 from gatekeeper.inlet import Inlet
 from gatekeeper.store.sqlite import FILE
 from tests.netns.device import Device, forge, rules_for, send, server_key
-from tests.netns.family import children, is_alive, kill, workers
+from tests.netns.family import children, is_alive, kill, stop, workers
 from tests.netns.site import RULES, SERVER, SSH, Site, many, wait_until
 
 FOUR = f"workers: 4\n{RULES}"
@@ -154,7 +154,7 @@ def test_what_arrives_while_nobody_is_there_waits_for_the_next_worker(site: Site
         number = granted(site) + 1
         pid = children(running)[victim]
         supervisor = running.process.pid
-        os.kill(supervisor, signal.SIGSTOP)  # so that nobody is replaced until we have knocked
+        stop(supervisor)  # so that nobody is replaced until we have knocked
         try:
             os.kill(pid, signal.SIGKILL)
             wait_until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
