@@ -14,7 +14,7 @@ from gatekeeper.client.profile import DEFAULT_PORT
 from gatekeeper.enforce import Enforcer
 from gatekeeper.errors import StoreError, UsageError
 from gatekeeper.firewall import backends
-from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke
+from gatekeeper.model import BY_HAND, Admit, Grant, Outcome, Revoke, TrailEntry
 from gatekeeper.networks import Source, lies_in, show_source, unmapped
 from gatekeeper.rules.document import did_you_mean
 from gatekeeper.settings import Rules, Service, Via
@@ -133,8 +133,12 @@ def reset_floor(the_rules: Rules, state_dir: Path, name: str) -> int:
 
     if name not in the_rules.clients:
         raise UsageError(f"there is no client {name!a}", did_you_mean(name, tuple(the_rules.clients)))
-    with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False)) as store:
-        lowered, stuck = store.lower_floors(stamp_keys(the_rules.clients[name]), now=time.time())
+    now, who = time.time(), f"by {hand.whose()}"
+    store = SqliteStore(state_dir, create=False, is_checked=False, trail_of=Trail(the_rules.trail))
+    with contextlib.closing(store):
+        lowered, stuck = store.lower_floors(stamp_keys(the_rules.clients[name]), now=now)
+        if lowered:
+            store.add_counts({}, [TrailEntry(now, "floor-reset", name, note=who)], now=now)
     if stuck:
         words = (
             f"of {stuck} of {name}'s keys so many knocks were accepted ahead of the clock that not all are remembered"

@@ -11,15 +11,16 @@ _AT_ONCE = 20.0
 class Budget:
     """What is left, and how many lines were not shown since the last one that was."""
 
-    def __init__(self) -> None:
-        self._lines = _AT_ONCE
+    def __init__(self, at_once: float = _AT_ONCE, each_second: float = _EACH_SECOND) -> None:
+        self._at_once, self._each_second = at_once, each_second
+        self._lines = at_once
         self._refilled = time.monotonic()
         self.unshown = 0
 
     def take(self) -> bool:
         """Take a line, if one is left."""
         now = time.monotonic()
-        self._lines = min(_AT_ONCE, self._lines + (now - self._refilled) * _EACH_SECOND)
+        self._lines = min(self._at_once, self._lines + (now - self._refilled) * self._each_second)
         self._refilled = now
         if self._lines < 1:
             self.unshown += 1

@@ -6,15 +6,15 @@ import contextlib
 import os
 from pathlib import Path
 
-from gatekeeper import progress, stopping
+from gatekeeper import noting, progress, stopping
 from gatekeeper.confirm import ending
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.firewall import apply
 from gatekeeper.store.lock import holder, of_this_namespace
 
 
-def flush(state_dir: Path, *, stop: bool) -> list[str]:
-    """Take everything out; with ``stop``, end ``run`` first. Returns what was done.
+def flush(state_dir: Path, *, stop: bool) -> tuple[list[str], str | None]:
+    """Take everything out; with ``stop``, end ``run`` first. Returns what was done, and what to beware of.
 
     A ruleset that waits to be confirmed is waited for no longer: nothing is put back.
 
@@ -37,7 +37,8 @@ def flush(state_dir: Path, *, stop: bool) -> list[str]:
             with progress.waiting("stopping run"):
                 how = stopping.stop(lock)
             done.append(f"stopped run (process {pid}): {how}")
-    return done + [f"removed {one}" for one in apply.flush()]
+    done += [f"removed {one}" for one in apply.flush()]
+    return done, noting.note(state_dir, "flushed", "run was stopped" if locks else None) if done else None
 
 
 def _locks_here(state_dir: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from gatekeeper.store.owner import open_or_make
 IN_FORCE, LAST_RELOAD = "in-force.json", "reload.json"
 _MOST = 64 * 1024 * 1024
 _SALT = 16
-_NONSENSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+NONSENSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 """What comes of a file that somebody else has written."""
 
 
@@ -114,12 +114,8 @@ def texts(rules: Rules, *, has_rules: bool) -> dict[str, str]:
 def write(folder: Path, what: InForce | Reload) -> None:
     """Write one of the files anew. What goes wrong is a warning: the rules are in force all the same."""
     path = folder / (IN_FORCE if isinstance(what, InForce) else LAST_RELOAD)
-    temporary = path.with_suffix(".new")
     try:
-        temporary.unlink(missing_ok=True)
-        with open(open_or_make(temporary), "w") as file:  # noqa: PTH123  (a descriptor)
-            file.write(json.dumps(asdict(what)))  # at once: that is ten times as fast as dump
-        temporary.replace(path)
+        write_object(path, asdict(what))
     except OSError as error:
         words = f"{path} could not be written: status and diff do not know what is in force ({error.strerror})"
         observe.message(words, level=logging.WARNING)
@@ -132,7 +128,7 @@ def read(folder: Path) -> InForce | None:
         OSError: we may not look.
     """
     try:
-        its = InForce(**_read(folder / IN_FORCE))
+        its = InForce(**read_object(folder / IN_FORCE))
         bytes.fromhex(its.salt)
         its.rules()
         return replace(
@@ -142,7 +138,7 @@ def read(folder: Path) -> InForce | None:
             said={_printable(what): _each_printable(fields) for what, fields in its.said.items()},
             texts=_each_printable(its.texts),
         )
-    except _NONSENSE:
+    except NONSENSE:
         return None
 
 
@@ -153,15 +149,33 @@ def read_last(folder: Path) -> Reload | None:
         OSError: we may not look.
     """
     try:
-        its = Reload(**_read(folder / LAST_RELOAD))
+        its = Reload(**read_object(folder / LAST_RELOAD))
         words = tuple(map(_printable, its.words))
         return replace(its, pid=int(its.pid), begun=float(its.begun), when=_moment(its.when), words=words)
-    except _NONSENSE:
+    except NONSENSE:
         return None
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """Read an object. Never what a link names, and a pipe must not keep us waiting."""
+def write_object(path: Path, what: Mapping[str, Any]) -> None:
+    """Write a file anew, whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with open(open_or_make(temporary), "w") as file:  # noqa: PTH123  (a descriptor)
+        file.write(json.dumps(what))  # at once: that is ten times as fast as dump
+    temporary.replace(path)
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """Read an object. Never what a link names, and a pipe must not keep us waiting.
+
+    Raises:
+        OSError: we may not look.
+        ValueError: nobody has written one.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

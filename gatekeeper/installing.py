@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gatekeeper
-from gatekeeper import access, admin, lockout, progress, units
+from gatekeeper import access, admin, lockout, noting, progress, units
 from gatekeeper import rules as rules_file
 from gatekeeper.confirm import plan
 from gatekeeper.confirm.probation import begin
@@ -150,6 +150,7 @@ def uninstall(root: Path | None, say: Say) -> None:
     if root is None:
         _systemctl("disable", "--now", "--quiet", *names)
         say(f"stopped and disabled {' and '.join(names)}")
+    served = [found for path in (*paths, *packaged) if (found := units.state_dir(path.read_text(errors="replace")))]
     for path in paths:
         path.unlink()
         say(f"removed {path}")
@@ -159,6 +160,8 @@ def uninstall(root: Path | None, say: Say) -> None:
             _systemctl("reset-failed", *names)
         for line in apply.flush():
             say(f"removed {line}")
+        if served and (complaint := noting.note(Path(served[0]), "flushed", "uninstalled")) is not None:
+            say(f"warning: {complaint}")
         with contextlib.suppress(OSError):
             _RUNTIME.rmdir()
         say("the ports are open now; the rules, the state directory and the user are left as they are")

@@ -1,7 +1,8 @@
 """What each reason means and what to do about it: the one table of these sentences. Pure.
 
 docs/reasons.md shows it to people who read, ``gatekeeper explain`` to those who ask; tests/test_docs.py holds the
-two together. Besides the gate's own reasons (``Reason``) it has what the kernel counts, and what only explain says.
+two together. Besides the gate's own reasons (``Reason``) it has what the kernel counts, what only explain says, and
+what only the audit trail has.
 """
 
 from __future__ import annotations
@@ -197,4 +198,26 @@ WHY: dict[str, Why] = {
         "It may be a sealed knock, and the server's key could not be read.",
         "Run it as root or with sudo, or name with `--state-dir` the folder that has `server.key`.",
     ),
+    "revoked": Why("A grant that `gatekeeper revoke` has ended; the note says by whose login."),
+    "expired": Why("A grant whose time was up.", "Knock again."),
+    "ended": Why("A grant that the rules do not give any more, seen at a start or a reload."),
+    "crowded-out": Why(
+        "The oldest of more than 4,096 grants that a client has for a service.",
+        "Should one client have so many? If not, take it out of the rules.",
+    ),
+    "reloaded": Why(
+        "`run` went over to rules.yaml as it was then; the note says who asked (`by SIGHUP`: a signal, which does"
+        " not tell; `watched`: nobody, the file was changed and the rules say `watch: true`), and what changed.",
+    ),
+    "reload-failed": Why(
+        "Somebody asked for that, and the rules could not be used, or not be loaded: the earlier ones stayed in "
+        "force. The note has the first problem.",
+        "`gatekeeper check` shows all that is wrong.",
+    ),
+    "flushed": Why(
+        "`gatekeeper flush` or `gatekeeper uninstall` took everything of gatekeeper out of the kernel: the ports "
+        "were open from then on.",
+        "`gatekeeper run` (or systemctl start gatekeeper) guards again.",
+    ),
+    "floor-reset": Why("`gatekeeper reset-floor` set a client's replay floors back to the time of then."),
 }

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gatekeeper import differences, inforce, progress, rules, stopping
+from gatekeeper import asked, differences, hand, inforce, progress, rules, stopping
 from gatekeeper.errors import GatekeeperError, StoreError, UsageError
 from gatekeeper.problems import RulesError
 from gatekeeper.settings import Mode
@@ -49,12 +49,13 @@ def reload(rules_file: Path, state_dir: Path) -> str:
         and not _is_same(there.file, rules_file)
     ):
         raise UsageError(f"run reads {there.file!a}, and not {rules_file}", "name that file with --rules")
-    asked = time.monotonic()
+    asked.note(state_dir, hand.whose())
+    begun = time.monotonic()
     pid = stopping.hang_up(state_dir / LOCK)
     if pid is None:
         raise GatekeeperError("run was not found", "it may be another user's: run this as root, or with sudo")
     with progress.waiting("run reads the rules"):
-        said = _answer(state_dir, pid, asked)
+        said = _answer(state_dir, pid, begun)
     if said.ok:
         return said.words[0] if said.words else "reloaded"
     if problems is not None:
@@ -62,11 +63,11 @@ def reload(rules_file: Path, state_dir: Path) -> str:
     raise GatekeeperError("\n".join(("run says:", *said.words)))
 
 
-def _answer(state_dir: Path, pid: int, asked: float) -> inforce.Reload:
+def _answer(state_dir: Path, pid: int, since: float) -> inforce.Reload:
     """Wait for what ``run`` says of a reload that began after we asked."""
-    while time.monotonic() < asked + _PATIENCE:
+    while time.monotonic() < since + _PATIENCE:
         said = inforce.read_last(state_dir)
-        if said is not None and said.pid == pid and said.begun >= asked:
+        if said is not None and said.pid == pid and said.begun >= since:
             return said
         if runner(state_dir) is None:
             raise GatekeeperError("run has ended meanwhile", "its log says why")

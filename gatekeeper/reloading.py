@@ -6,7 +6,8 @@
 4. All begin anew, by the new rules: the keeper from the store, so grants live on, and those that the rules no longer
    give end. Nobody had to be asked what it remembers, for a keeper or a worker that dies is replaced in the same way.
 
-What becomes of it is logged, and written for who asked (inforce.py). The rules in force stay in force whatever happens.
+What becomes of it is logged, written for who asked (inforce.py), and noted in the audit trail. The rules in force
+stay in force whatever happens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gatekeeper import differences, inforce, lockout, observe, rules, serverkeys
+from gatekeeper import asked, differences, inforce, lockout, observe, rules, serverkeys
+from gatekeeper.budget import Budget
 from gatekeeper.errors import GatekeeperError, UsageError
 from gatekeeper.filewatch import FileWatch
 from gatekeeper.firewall import backends, guardian, tools
@@ -32,6 +34,8 @@ from gatekeeper.settings import Mode, Rules
 
 _SETTLES = 15.0
 """Seconds in which all begin anew. Until then another reload waits."""
+_NOTED_AT_ONCE, _NOTED_EACH_SECOND = 20.0, 1 / 60
+"""Entries of the audit trail, and how fast there may be more: somebody may ask in a loop, or save a file in one."""
 _LATE = "the ruleset is loaded, but not all processes of run could begin by it yet: its log says why"
 _BUG = "a bug in gatekeeper: the log has where"
 
@@ -77,6 +81,9 @@ class Reloading:
         self._is_start = True
         self._begun = time.monotonic()
         self._underway: _Underway | None = None
+        self._budget = Budget(_NOTED_AT_ONCE, _NOTED_EACH_SECOND)
+        self._untold: list[tuple[str, str]] = []
+        """Reasons and notes that the keeper is to add to the trail, and has not been told of."""
 
     def has_begun(self, plan: Plan, note: str) -> bool:
         """Note that all work by a plan; return whether it is that of the start."""
@@ -101,6 +108,8 @@ class Reloading:
     def look(self, supervisor: Supervisor) -> bool:
         """Reload, if somebody has asked for it and it can be done now; return whether everybody begins anew."""
         self._hangup.look()
+        while self._untold and supervisor.note(*self._untold[0]):
+            del self._untold[0]
         one = self._underway
         if self._is_start or (one is not None and time.monotonic() - one.begun < _SETTLES):
             return False  # who has asked is heard when that is done
@@ -108,10 +117,16 @@ class Reloading:
             one.is_late = True
             self._say(supervisor.plan, one.begun, ok=False, words=[_LATE])
         was_changed = supervisor.plan.rules.watch and self._source.watch.has_changed()
-        return (self._hangup.take() or was_changed) and self._reload(supervisor)
+        if self._hangup.take():
+            who = asked.take(supervisor.plan.state_dir)
+            return self._reload(supervisor, "by SIGHUP" if who is None else f"by {who}")
+        return was_changed and self._reload(supervisor, "watched")
 
-    def _reload(self, supervisor: Supervisor) -> bool:
-        """Reload; return whether everybody begins anew, by these rules or by the old ones."""
+    def _reload(self, supervisor: Supervisor, how: str) -> bool:
+        """Reload; return whether everybody begins anew, by these rules or by the old ones.
+
+        ``how`` it came about is for the audit trail.
+        """
         begun, before = time.monotonic(), supervisor.plan
         is_resting = False
         try:
@@ -124,12 +139,13 @@ class Reloading:
             for words in present.warnings:
                 observe.message(words, level=logging.WARNING)
         except GatekeeperError as error:
-            self._refuse(before, begun, _lines(error))
+            self._refuse(before, begun, _lines(error), how)
         except Exception:
             logging.getLogger("gatekeeper").exception("reloading failed")
-            self._refuse(before, begun, [_BUG])
+            self._refuse(before, begun, [_BUG], how)
         else:
             self._underway = _Underway(begun, _summary(before.rules, plan.rules))
+            self._note("reloaded", how, self._underway.summary)
             before.backend.close()
             supervisor.go_on(plan)
             return True
@@ -154,7 +170,14 @@ class Reloading:
         gc.freeze()  # as at the start: looking through it again would stop packets
         return replace(before, rules=the_rules, formats=formats)
 
-    def _refuse(self, plan: Plan, begun: float, lines: Sequence[str]) -> None:
+    def _note(self, reason: str, how: str, what: str) -> None:
+        """Note it for the trail, if that has room for it."""
+        if self._budget.take():
+            more, self._budget.unshown = self._budget.unshown, 0
+            self._untold.append((reason, f"{how}{f', after {more} that are not noted' if more else ''}: {what}"))
+
+    def _refuse(self, plan: Plan, begun: float, lines: Sequence[str], how: str) -> None:
+        self._note("reload-failed", how, lines[0])
         self._say(plan, begun, ok=False, words=lines)
         more = f" (and {len(lines) - 1} more: `gatekeeper check`)" if len(lines) > 1 else ""
         words = f"{self._source.file} is not reloaded, and nothing has changed: {lines[0]}{more}"

@@ -5,6 +5,8 @@ What the rights are for, and which of them were tried by taking them away, stand
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from dataclasses import dataclass, replace
 
 SERVICE, EARLY = "gatekeeper.service", "gatekeeper-early.service"
@@ -204,6 +206,16 @@ def _places(setup: Setup) -> str:
     if setup.is_legacy:
         lines += [f"ExecStartPre=+/bin/touch {LOCK_OF_LEGACY}", f"ReadWritePaths=-{LOCK_OF_LEGACY}"]
     return "\n".join(lines)
+
+
+def state_dir(text: str) -> str | None:
+    """Return the state directory that a unit of ours names; ``None`` if it names none."""
+    for line in text.splitlines():
+        if line.startswith("ExecStart="):
+            with contextlib.suppress(ValueError, IndexError):
+                words = shlex.split(line)
+                return words[words.index("--state-dir") + 1].replace("%%", "%")
+    return None
 
 
 def _command(setup: Setup, name: str) -> str:

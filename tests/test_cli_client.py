@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from gatekeeper import cli, keyfiles
+from gatekeeper import cli, hand, keyfiles
 from gatekeeper import rules as rules_file
 from gatekeeper.allowlist import Allowlist
 from gatekeeper.cli import client, knocking
@@ -28,7 +28,7 @@ from gatekeeper.client import invite, profile
 from gatekeeper.gate import Gate
 from gatekeeper.knocks import enabled
 from gatekeeper.knocks.fwknop import stamp_key
-from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Stamp
+from gatekeeper.model import Admit, Datagram, Decision, Grant, Reason, Revoke, Stamp, Wanted
 from gatekeeper.replay import ReplayMemory
 from gatekeeper.sealed import keys
 from gatekeeper.settings import FwknopKeys, Rules, ServerKey
@@ -659,7 +659,9 @@ def test_reset_floor_repairs_what_a_wrong_clock_has_done(
     assert (done.status, done.out, done.err) == (0, "set back 1 replay floor of laptop to now\n", "")
     with closing(SqliteStore(Path(server[3]))) as store:
         (after,) = store.floors().values()
+        (entry,) = store.trail(Wanted(reason="floor-reset"))
     assert after.floor <= time.time() * 1e9
+    assert (entry.client, entry.note) == ("laptop", f"by {hand.whose()}")
     assert ahead in after.spent
     again = call("reset-floor", "laptop", *server)
     assert (again.status, again.err) == (0, "")

@@ -231,7 +231,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "processes.recorder",
     ),
     8: (
-        "flushing",
+        "asked",
+        "noting",
         "rules",
         "cli.confirm",
         "firewall.adopt",
@@ -241,6 +242,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "explain.lines",
     ),
     9: (
+        "flushing",
         "dryrun",
         "lockout",
         "reload",

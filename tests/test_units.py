@@ -37,6 +37,14 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, setup: units
         assert complaints == []
 
 
+@pytest.mark.parametrize("setup", [SETUP, ODD], ids=["plain", "odd"])
+def test_the_state_directory_can_be_read_in_the_units(setup: units.Setup) -> None:
+    """By who removes them, and then notes in the audit trail that they are gone."""
+    assert {units.state_dir(text) for text in units.texts(setup).values()} == {setup.state_dir}
+    assert units.state_dir("[Service]\nExecStart=/bin/true 'half\n") is None
+    assert units.state_dir("[Service]\nExecStart=/bin/true --state-dir\n") is None
+
+
 @pytest.mark.parametrize(("setup", "bound"), [(SETUP, 19), (ODD, 19), (LEGACY, 21)], ids=["nft", "odd", "legacy"])
 def test_the_exposure_of_the_units_is_what_the_docs_say(tmp_path: Path, setup: units.Setup, bound: int) -> None:
     """Below 2.0; but for iptables-legacy, which takes root."""

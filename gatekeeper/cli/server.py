@@ -128,9 +128,11 @@ def _revoke(options: argparse.Namespace) -> int:
 def _flush(options: argparse.Namespace) -> None:
     from gatekeeper import flushing
 
-    done = flushing.flush(Path(options.state_dir), stop=options.stop)
+    done, complaint = flushing.flush(Path(options.state_dir), stop=options.stop)
     for line in done:
         print(line)
+    if complaint is not None:
+        print(f"gatekeeper: warning: {complaint}", file=sys.stderr)
     if not any(line.startswith("removed ") for line in done):
         print("nothing of gatekeeper was in the kernel")
 

@@ -17,7 +17,7 @@ from gatekeeper import logs
 from gatekeeper.errors import GatekeeperError
 from gatekeeper.processes.link import LinkError, pair
 
-READY, ALIVE, STOP, LINK, GO, REPAIRED = b"ready", b"alive", b"stop", b"link", b"go", b"repaired "
+READY, ALIVE, STOP, LINK, GO, REPAIRED, NOTED = b"ready", b"alive", b"stop", b"link", b"go", b"repaired ", b"noted "
 LIFE_EVERY = 4.0
 """Seconds between two signs of life."""
 _FAILED = b"failed "

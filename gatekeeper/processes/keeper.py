@@ -25,8 +25,8 @@ from gatekeeper.hooks.sender import Sender
 from gatekeeper.hooks.telling import Teller
 from gatekeeper.lately import Lately
 from gatekeeper.load import restore
-from gatekeeper.model import Admit, Decision, Effect, Outcome, Verdict
-from gatekeeper.processes.child import READY, REPAIRED, Control
+from gatekeeper.model import Admit, Decision, Effect, Outcome, TrailEntry, Verdict
+from gatekeeper.processes.child import NOTED, READY, REPAIRED, Control
 from gatekeeper.processes.link import Link, LinkError
 from gatekeeper.processes.messages import (
     ClockStepped,
@@ -156,6 +156,10 @@ class Keeper:
             return
         if words.startswith(REPAIRED):
             self._note_repair(words.removeprefix(REPAIRED).decode(errors="replace").split(" "))
+            return
+        if words.startswith(NOTED):
+            reason, _, note = words.removeprefix(NOTED).decode(errors="ignore").partition(" ")
+            self._observer.note([TrailEntry(time.time(), reason, note=note)])
             return
         if not descriptors:
             self._stopping = True

@@ -25,7 +25,7 @@ from types import FrameType
 from gatekeeper import observe
 from gatekeeper.errors import GatekeeperError, QueueError
 from gatekeeper.firewall.nfqueue import Left
-from gatekeeper.processes.child import Child
+from gatekeeper.processes.child import NOTED, Child
 from gatekeeper.processes.places import Place, Workplace, let_go, reap
 from gatekeeper.processes.plan import Plan
 from gatekeeper.processes.staff import Staff
@@ -45,6 +45,8 @@ _PAUSES = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds until the next try, after so many failures in a row. Under one, so that the door is never shut for long."""
 _SAY_AGAIN = 60.0
 """Seconds until the same trouble is told again."""
+_LONGEST_NOTE = 200
+"""Bytes: more than the trail keeps, and less than a child hears at once."""
 _LET_GO = 1.0
 """Seconds that packets wait in a queue for a worker that is not there. Then it is unbound: where the rules let packets
 pass that no worker looks at (echo requests, and all while we only observe), they pass."""
@@ -218,6 +220,13 @@ class Supervisor:
     def plan(self) -> Plan:
         """By what all work, or begin to."""
         return self._staff.plan
+
+    def note(self, reason: str, words: str) -> bool:
+        """Have the keeper add to the audit trail; return whether there is one that can be told."""
+        if (keeper := self._staff.keeper.child) is None:
+            return False
+        keeper.send(NOTED + f"{reason} {words}".encode(errors="backslashreplace")[:_LONGEST_NOTE])
+        return True
 
     def rest(self, rules: Rules) -> None:
         """End everybody, for other rules are about to be loaded, until ``go_on``. No queue is let go of.

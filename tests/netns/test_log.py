@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+from functools import partial
 
+from gatekeeper import hand
 from gatekeeper.demo.network import CLIENT
+from gatekeeper.demo.server import Gatekeeper
 from tests.netns.device import Device, rules_for, send, server_key
 from tests.netns.site import Site, wait_until
 
@@ -33,3 +37,51 @@ def test_what_came_of_each_knock_can_be_read(site: Site, version: int) -> None:
         ("granted", "(admin)", "ssh"),
         ("expired", "(admin)", "ssh"),
     ]
+
+
+def _noted(site: Site) -> list[tuple[str, str]]:
+    """Return what was noted of the rules, the oldest first."""
+    lines = map(json.loads, site.ok("log", "--json").splitlines())
+    return [(line["reason"], line.get("note", "")) for line in lines if "client" not in line]
+
+
+def test_reloads_and_what_takes_all_out_are_in_it_with_who_did_it(site: Site) -> None:
+    rules, who = site.rules.read_text(), hand.whose()
+    more = "  trial: {open: sesame_of_trial, services: [ssh]}\n"
+    running = site.run()
+    site.write_rules(rules + more)
+    site.ok("reload")
+    expected = [("reloaded", f"by {who}: 1 client added")]
+    wait_until(lambda: _noted(site) == expected)
+    site.write_rules(f"{rules}watch: true\n")
+    running.process.send_signal(signal.SIGHUP)
+    expected.append(("reloaded", "by SIGHUP: 1 client removed, watch changed"))
+    wait_until(lambda: _noted(site) == expected)
+    site.write_rules(f"{rules}{more}watch: true\n")
+    expected.append(("reloaded", "watched: 1 client added"))
+    wait_until(lambda: _noted(site) == expected, seconds=12)
+    site.write_rules("services: [")
+    assert site.command("reload").returncode == 1
+    wait_until(lambda: len(_noted(site)) > len(expected))
+    reason, note = _noted(site)[-1]
+    assert reason == "reload-failed"
+    assert note.startswith((f"by {who}: {site.rules}:", f"watched: {site.rules}:"))
+    before = _noted(site)
+    site.ok("flush", "--stop")
+    assert _noted(site) == [*before, ("flushed", f"by {who}: run was stopped")]
+    site.ok("flush")
+    assert len(_noted(site)) == len(before) + 1, "nothing was taken out"
+
+
+def _was_reloaded(running: Gatekeeper, before: int) -> bool:
+    return running.log.count(" reloaded in ") > before
+
+
+def test_who_asks_for_reloads_in_a_loop_fills_no_trail(site: Site) -> None:
+    running = site.run()
+    for _ in range(25):
+        before = running.log.count(" reloaded in ")
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(partial(_was_reloaded, running, before))
+    wait_until(lambda: len(_noted(site)) >= 20)
+    assert len(_noted(site)) <= 21

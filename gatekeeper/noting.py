@@ -1,0 +1,42 @@
+"""Notes in the audit trail what is done by hand and changes no grant, such as ``gatekeeper flush``."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from gatekeeper import differences, hand, inforce
+from gatekeeper.errors import GatekeeperError
+from gatekeeper.model import TrailEntry
+from gatekeeper.settings import TrailSettings
+from gatekeeper.store.sqlite import FILE, SqliteStore
+from gatekeeper.store.trail import Trail
+
+_UNTRIMMED = TrailSettings(keep=None, size=1 << 40)
+"""How much is kept is for ``run`` to say, by the rules."""
+
+
+def note(state_dir: Path, reason: str, what: str | None = None) -> str | None:
+    """Add an entry, with by whose hand; return why that could not be done.
+
+    Whoever calls this needs no rules that can be read: whether there is a trail is what ``run`` last went by.
+    """
+    if not (state_dir / FILE).exists() or not _has_trail(state_dir):
+        return None
+    now = time.time()
+    words = f"by {hand.whose()}" + (f": {what}" if what else "")
+    trail = Trail(_UNTRIMMED)
+    try:
+        with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False, trail_of=trail)) as store:
+            store.add_counts({}, [TrailEntry(now, reason, note=words)], now=now)
+    except GatekeeperError as error:
+        return f"it is not in the audit trail: {error.message}"
+    return None
+
+
+def _has_trail(state_dir: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if (found := inforce.read(state_dir)) is not None:
+            return found.said.get(differences.THE_FILE, {}).get("trail") != "none"
+    return True
