@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gatekeeper import __version__, lockout, observe, serverkeys, units
+from gatekeeper import __version__, lockout, noting, observe, serverkeys, units
 from gatekeeper.confirm.probation import probation
 from gatekeeper.errors import QueueError
 from gatekeeper.filewatch import FileWatch
@@ -108,6 +108,8 @@ def run(rules_file: Path, state_dir: Path, how: How) -> None:
         notifier.stopping("the ruleset stays")
         if unconfirmed.is_over():  # otherwise the guard has the last word
             observe.message(f"stopped; the ruleset stays: {_what_stays(plan)}")
+        elif (complaint := noting.note(state_dir, "unconfirmed", "the earlier ruleset is put back")) is not None:
+            observe.message(complaint, level=logging.WARNING)
 
 
 def _what_stays(plan: Plan) -> str:

@@ -38,7 +38,8 @@ def flush(state_dir: Path, *, stop: bool) -> tuple[list[str], str | None]:
                 how = stopping.stop(lock)
             done.append(f"stopped run (process {pid}): {how}")
     done += [f"removed {one}" for one in apply.flush()]
-    return done, noting.note(state_dir, "flushed", "run was stopped" if locks else None) if done else None
+    words = noting.by_hand("run was stopped" if locks else None)
+    return done, noting.note(state_dir, "flushed", words) if done else None
 
 
 def _locks_here(state_dir: Path) -> list[Path]:

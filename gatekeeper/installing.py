@@ -160,7 +160,8 @@ def uninstall(root: Path | None, say: Say) -> None:
             _systemctl("reset-failed", *names)
         for line in apply.flush():
             say(f"removed {line}")
-        if served and (complaint := noting.note(Path(served[0]), "flushed", "uninstalled")) is not None:
+        words = noting.by_hand("uninstalled")
+        if served and (complaint := noting.note(Path(served[0]), "flushed", words)) is not None:
             say(f"warning: {complaint}")
         with contextlib.suppress(OSError):
             _RUNTIME.rmdir()

@@ -1,4 +1,4 @@
-"""Notes in the audit trail what is done by hand and changes no grant, such as ``gatekeeper flush``."""
+"""Notes in the audit trail what is no change of a grant and not the keeper's to note, such as ``gatekeeper flush``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ _UNTRIMMED = TrailSettings(keep=None, size=1 << 40)
 """How much is kept is for ``run`` to say, by the rules."""
 
 
-def note(state_dir: Path, reason: str, what: str | None = None) -> str | None:
-    """Add an entry, with by whose hand; return why that could not be done.
+def by_hand(what: str | None = None) -> str:
+    """Say by whose hand something is done."""
+    return f"by {hand.whose()}" + (f": {what}" if what else "")
+
+
+def note(state_dir: Path, reason: str, words: str) -> str | None:
+    """Add an entry; return why that could not be done.
 
     Whoever calls this needs no rules that can be read: whether there is a trail is what ``run`` last went by.
     """
     if not (state_dir / FILE).exists() or not _has_trail(state_dir):
         return None
     now = time.time()
-    words = f"by {hand.whose()}" + (f": {what}" if what else "")
     trail = Trail(_UNTRIMMED)
     try:
         with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False, trail_of=trail)) as store:

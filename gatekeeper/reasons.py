@@ -219,5 +219,11 @@ WHY: dict[str, Why] = {
         "were open from then on.",
         "`gatekeeper run` (or systemctl start gatekeeper) guards again.",
     ),
+    "unconfirmed": Why(
+        "`run` ended before its ruleset was confirmed (`--confirm`), by itself or because nobody confirmed in"
+        " time, or by `gatekeeper confirm --revert`: what was in the kernel before is put back. That may be "
+        "nothing, and the ports open.",
+        "`gatekeeper confirm` in time, when you are in.",
+    ),
     "floor-reset": Why("`gatekeeper reset-floor` set a client's replay floors back to the time of then."),
 }

@@ -77,8 +77,8 @@ def test_where_it_cannot_be_written_the_reload_goes_on(tmp_path: Path) -> None:
 
 def test_a_deed_has_its_entry_with_by_whose_hand(tmp_path: Path) -> None:
     loaded(tmp_path)
-    assert noting.note(tmp_path, "flushed") is None
-    assert noting.note(tmp_path, "flushed", "run was stopped") is None
+    for what in (None, "run was stopped"):
+        assert noting.note(tmp_path, "flushed", noting.by_hand(what)) is None
     who = hand.whose()
     assert said(tmp_path) == [("flushed", f"by {who}"), ("flushed", f"by {who}: run was stopped")]
 
@@ -88,20 +88,20 @@ def test_an_entry_forgets_nothing_that_the_rules_keep(tmp_path: Path) -> None:
     trail = Trail(TrailSettings(keep=None, size=64_000_000))
     with contextlib.closing(SqliteStore(tmp_path, trail_of=trail)) as store:
         store.add_counts({}, [TrailEntry(long_ago, "clock-skew", "laptop")] * number, now=time.time())
-    noting.note(tmp_path, "flushed")
+    noting.note(tmp_path, "flushed", "by alice")
     assert len(said(tmp_path)) == number + 1
 
 
 def test_without_a_trail_or_a_store_there_is_no_entry_and_no_complaint(tmp_path: Path) -> None:
-    assert noting.note(tmp_path / "nowhere", "flushed") is None
+    assert noting.note(tmp_path / "nowhere", "flushed", "by alice") is None
     assert not (tmp_path / "nowhere").exists()
     loaded(tmp_path, "trail: none\n")
-    assert noting.note(tmp_path, "flushed") is None
+    assert noting.note(tmp_path, "flushed", "by alice") is None
     assert said(tmp_path) == []
 
 
 def test_a_store_that_cannot_be_written_is_said_and_no_more(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database at all, and so much longer than its header is" * 100)
-    complaint = noting.note(tmp_path, "flushed")
+    complaint = noting.note(tmp_path, "flushed", "by alice")
     assert complaint is not None
     assert "is not in the audit trail" in complaint

@@ -88,9 +88,9 @@ def log(parser: argparse.ArgumentParser) -> None:
     """Set up ``log``."""
     parser.set_defaults(command=_log)
     parser.description = (
-        "Prints the audit trail, the oldest first: each grant that began or ended, by whom and why, and each refusal "
-        "of a client that the rules know; each reload, and each flush. Strangers are counted (`gatekeeper status`), and are not in it. The "
-        "rules say how long it is kept (trail: {keep: 90d, size: 16MB})."
+        "Prints the audit trail, the oldest first: each grant that began or ended, by whom and why; each refusal of a "
+        "client that the rules know; each reload and each flush. Strangers are counted (`gatekeeper status`), and are "
+        "not in it. The rules say how long it is kept (trail: {keep: 90d, size: 16MB})."
     )
     parser.add_argument("--since", metavar="TIME", type=_moment, help="from then on: 1h (ago), 7d, or a date and time")
     parser.add_argument("--until", metavar="TIME", type=_moment, help="until then")

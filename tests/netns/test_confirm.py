@@ -86,6 +86,7 @@ def test_what_nobody_confirms_is_put_back_and_run_ends(site: Site) -> None:
     assert "error: no ruleset waits to be confirmed" in late.stderr
     assert "nobody confirmed within 4 s" in late.stderr
     assert site.status()["grants"], "what was granted meanwhile stays in the store"
+    assert "the earlier ruleset is put back" in site.ok("log", "--reason", "unconfirmed")
 
 
 @pytest.mark.parametrize("death", ["kill -9", "terminal", "stubborn"])
