@@ -8,12 +8,32 @@ from collections.abc import Iterator
 from tests.pages.blocks import Block
 
 ELSEWHERE = (
-    # the first words of a block, and what has the program print it instead
-    ("README.md", "0.000 s    a server, a client and a stranger", "tests/netns/test_demo.py"),
-    ("docs/install.md", "made the system user gatekeeper", "vagrant/integration/test_1_installed.py"),
-    ("docs/log.md", "2026-11-28T17:06:44.123Z info opened", "tests/test_observe.py"),
-    ("docs/tutorial.md", "2026-11-23T09:10:00.000Z info gatekeeper 0.1.0 only observes", "tests/netns/test_observe.py"),
-    ("docs/tutorial.md", "2026-11-23T09:20:00.000Z info granted ssh to", "tests/netns/test_grant_me.py"),
+    # the first words of a block, and the test that has the program print it instead
+    (
+        "README.md",
+        "0.000 s    a server, a client and a stranger",
+        "tests/netns/test_demo.py::test_the_demo_shows_everything_going_as_it_should",
+    ),
+    (
+        "docs/install.md",
+        "made the system user gatekeeper",
+        "vagrant/integration/test_1_installed.py::test_the_session_that_installed_it_was_granted",
+    ),
+    (
+        "docs/log.md",
+        "2026-11-28T17:06:44.123Z info opened",
+        "tests/test_observe.py::test_every_grant_of_an_outcome_has_its_line",
+    ),
+    (
+        "docs/tutorial.md",
+        "2026-11-23T09:10:00.000Z info gatekeeper 0.1.0 only observes",
+        "tests/netns/test_observe.py::test_strangers_get_in_at_once_and_the_log_says_that_they_would_not",
+    ),
+    (
+        "docs/tutorial.md",
+        "2026-11-23T09:20:00.000Z info granted ssh to",
+        "tests/netns/test_grant_me.py::test_the_session_lives_on_and_its_address_comes_back",
+    ),
 )
 _CHANGES = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?", "TIME"),
@@ -41,8 +61,8 @@ def shown(block: Block) -> Iterator[str]:
 
 
 def elsewhere(block: Block) -> str | None:
-    """Name the file that has the program print this block, if no story does."""
-    return next((file for page, begins, file in ELSEWHERE if _is(block, page, begins)), None)
+    """Name the test that has the program print this block, if no story does."""
+    return next((test for page, begins, test in ELSEWHERE if _is(block, page, begins)), None)
 
 
 def _is(block: Block, page: str, begins: str) -> bool:

@@ -18,8 +18,8 @@ import yaml
 from gatekeeper import rules
 from gatekeeper.cli import commands
 from tests.pages import outputs
-from tests.pages.blocks import PAGES, ROOT, Block, blocks_of
-from tests.pages.elsewhere import ELSEWHERE, where
+from tests.pages.blocks import PAGES, Block, blocks_of
+from tests.pages.elsewhere import ELSEWHERE, NOWHERE, is_there, where
 from tests.pages.stories import STORIES
 
 KINDS = {"sh", "yaml", "yml", "text", "ssh-config"}
@@ -42,14 +42,23 @@ def test_a_block_is_of_a_kind_that_is_tested(block: Block) -> None:
 
 @pytest.mark.parametrize(("block", "command"), COMMANDS, ids=lambda one: str(one)[:60])
 def test_a_command_is_run_by_a_story_or_by_a_test_that_is_named(block: Block, command: str) -> None:
-    file = where(command)
-    if file is None:
+    place = where(command)
+    if place is None:
         assert block.page in STORIES, f"{block}: {command}"
     else:
-        assert (ROOT / file).exists(), file
+        assert is_there(place) or place in dict(NOWHERE).values(), place
 
 
-@pytest.mark.parametrize("pattern", [pattern for pattern, _ in ELSEWHERE])
+def test_a_place_is_a_script_or_a_test_that_is_there() -> None:
+    """A file of tests says little of what runs a command: it goes on being there when the test has gone."""
+    here = "tests/pages/test_blocks.py"
+    assert is_there(f"{here}::test_a_place_is_a_script_or_a_test_that_is_there")
+    assert is_there("scripts/test")
+    for place in (here, f"{here}::test_that_is_gone", "scripts/gone", "scripts/test::test_it", f"{here}::Block"):
+        assert not is_there(place), place
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, _ in (*ELSEWHERE, *NOWHERE)])
 def test_nothing_is_excused_that_is_not_there(pattern: str) -> None:
     assert any(re.fullmatch(pattern, command) for _, command in COMMANDS), pattern
 
@@ -127,7 +136,7 @@ def test_a_command_line_is_one_that_the_program_takes(place: str, command: str) 
 @pytest.mark.parametrize(("page", "begins", "file"), outputs.ELSEWHERE)
 def test_what_is_shown_is_printed_by_a_story_or_by_a_test_that_is_named(page: str, begins: str, file: str) -> None:
     """And every output that no story prints is still shown."""
-    assert (ROOT / file).exists()
+    assert is_there(file), file
     assert any(outputs.elsewhere(block) == file and block.page == page for block in ALL), begins
 
 
