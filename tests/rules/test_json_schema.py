@@ -24,17 +24,14 @@ from gatekeeper import cli, older, rules
 from gatekeeper.problems import RulesError
 from gatekeeper.rules import values
 from gatekeeper.rules.document import Document, Entry
+from tests.pages.blocks import PAGES, Block, blocks_of
 
 ROOT = Path(__file__).parents[2]
 TEXT = resources.files("gatekeeper.rules").joinpath("rules.schema.json").read_text()
 SCHEMA: dict[str, Any] = json.loads(TEXT)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 EXAMPLES = sorted((ROOT / "rules").glob("*.yaml"))
-IN_DOCUMENTS = [
-    pytest.param(block, id=f"{path.name}-{number}")
-    for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
-]
+IN_DOCUMENTS = [block for page in PAGES for block in blocks_of(page) if block.language == "yaml"]
 FILES = {"file.base64": b"aGVsbG8gd29ybGQhIQ==", "file.steps": b"7000,8000,9000"}
 K = "q5NWdfwdPOsoyP2YF2bLgWXeX8Xe3VBY8I0BvxDg8Rk="
 K2 = "IcSWmkAr3Qz6cmHu/Gjnd62tB4FaWHKRW5Nl9gFOn1o="
@@ -103,10 +100,10 @@ def test_each_example_names_it_and_is_as_it_says(path: Path) -> None:
     VALIDATOR.validate(seen(text))
 
 
-@pytest.mark.parametrize("block", IN_DOCUMENTS)
-def test_what_the_documents_show_is_as_it_says(block: str) -> None:
+@pytest.mark.parametrize("block", IN_DOCUMENTS, ids=str)
+def test_what_the_documents_show_is_as_it_says(block: Block) -> None:
     """Keys that they shorten to ``D6hW...sM04=`` are no keys of clients that knock sealed."""
-    VALIDATOR.validate(seen(block))
+    VALIDATOR.validate(seen(block.text))
 
 
 # -- both know the same fields and words
