@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,14 @@ import pytest
 from gatekeeper import cli, clientlist, replacing, rules
 from gatekeeper.errors import EditError
 from gatekeeper.rules import edit
+from gatekeeper.sealed import keys
 
-KEYS = ("q5NWdfwdPOsoyP2YF2bLgWXeX8Xe3VBY8I0BvxDg8Rk=", "IcSWmkAr3Qz6cmHu/Gjnd62tB4FaWHKRW5Nl9gFOn1o=")
+KEYS = [
+    "q5NWdfwdPOsoyP2YF2bLgWXeX8Xe3VBY8I0BvxDg8Rk=",
+    "IcSWmkAr3Qz6cmHu/Gjnd62tB4FaWHKRW5Nl9gFOn1o=",
+    "4mBFFEMJkFSqHRzBmT3Mqrg0pyDdbwMTzSVcx7oB4yY=",
+    "kmLDsKEGSdZDLVgmlxsB4PoFsmrIVZ6RbSTbFrvT7ws=",
+]
 LOW_ORDER = "A" * 43 + "="
 MAIN = f"""\
 # ours
@@ -59,11 +66,36 @@ def test_it_adds_a_line_and_says_where_and_what_to_do_next(main: Path, capsys: p
 def test_every_option_becomes_its_field(main: Path) -> None:
     argv = ["ben", "--key", KEYS[1], "--services", "ssh", "--from", "192.0.2.0/24, 2001:db8::/32", "--bind"]
     argv += ["--for-others", "--not-after", "2027-01-31", "--when", "Mon-Fri 08:00-18:00 UTC", "--when", "Sat UTC"]
+    argv += ["--also-key", KEYS[2], "--also-key", KEYS[3], "--prefix", "ipv4=24, ipv6=56"]
     done = gatekeeper(main, "add", *argv)
     assert done.returncode == 0, done.stderr
     its = rules.load(main)[0].clients["ben"]
     assert (len(its.sources), len(its.hours), its.must_bind, its.for_others) == (2, 2, True, True)
     assert its.not_after is not None
+    assert [keys.show(key) for key in its.keys] == KEYS[1:4]
+    assert its.prefixes == (24, 56)
+
+
+def test_there_is_an_option_for_each_field_that_is_no_secret_and_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever adds a field of a client is told here of the command."""
+    by_entry = {"open", "close", "sequence", "close_sequence", "within", "flags", "fwknop"}
+    schema = json.loads(resources.files("gatekeeper.rules").joinpath("rules.schema.json").read_text())
+    fields = {name for name, its in schema["$defs"]["client"]["properties"].items() if not its.get("deprecated")}
+    with pytest.raises(SystemExit):
+        cli.main(["client", "add", "--help"])
+    said = capsys.readouterr().out
+    options = {"also_keys": "--also-key"}
+    for name in fields - by_entry:
+        if not name.endswith("_file"):
+            assert f" {options.get(name, '--' + name.replace('_', '-'))} " in said.replace("\n", " "), name
+
+
+@pytest.mark.parametrize("prefix", ["24", "ipv4=", "=24", "ipv5=24", "ipv4=8", ""])
+def test_a_prefix_that_makes_no_sense_is_refused(main: Path, prefix: str) -> None:
+    done = gatekeeper(main, "add", "ben", "--key", KEYS[1], "--services", "ssh", "--prefix", prefix)
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr
+    assert main.read_text() == MAIN
 
 
 @pytest.mark.parametrize("way", ["argument", "line", "all that join prints"])

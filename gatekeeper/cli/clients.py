@@ -87,8 +87,9 @@ def _given(options: argparse.Namespace) -> dict[str, Value]:
     fields = {"key": options.key, "services": _words(options.services), "ttl": options.ttl}
     fields |= {"not_after": options.not_after, "from": _words(options.sources)}
     found: dict[str, Value] = {name: value for name, value in fields.items() if value is not None}
-    if options.when:
-        found["when"] = options.when
+    found |= {name: its for name, its in (("also_keys", options.also_keys), ("when", options.when)) if its}
+    if options.prefix:
+        found["prefix"] = options.prefix
     if options.bind:
         found["bind"] = "required"
     if options.for_others:
@@ -98,6 +99,14 @@ def _given(options: argparse.Namespace) -> dict[str, Value]:
 
 def _words(text: str | None) -> list[str] | None:
     return None if text is None else [one.strip() for one in text.split(",")]
+
+
+def _prefix(text: str) -> dict[str, Value]:
+    """Read ``ipv4=24,ipv6=56``; which names and numbers there are is for the reader of rules to say."""
+    pairs = [one.partition("=") for one in _words(text) or ()]
+    if not all(name and value for name, _, value in pairs):
+        raise argparse.ArgumentTypeError(f"{text!a} is no prefix, such as ipv4=24,ipv6=56")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _stdin() -> str:
@@ -157,6 +166,8 @@ def _set_up_add(parser: argparse.ArgumentParser) -> None:
     text = "its name; or the line that `gatekeeper join` prints; or -: that line, or all that join prints, from stdin"
     parser.add_argument("client", metavar="NAME|LINE|-", help=text)
     parser.add_argument("--key", metavar="KEY", help="its public key, as `gatekeeper pubkey` or `wg pubkey` prints it")
+    text = "a public key of another device of theirs; repeatable"
+    parser.add_argument("--also-key", dest="also_keys", metavar="KEY", action="append", help=text)
     parser.add_argument("--services", metavar="NAME,...", help="what it may open")
     parser.add_argument("--ttl", metavar="TIME", help="how long its knocks open: 30m, 8h (default: the service's)")
     parser.add_argument("--not-after", metavar="DATE", help="its last day: 2027-01-31 (default: none)")
@@ -165,6 +176,8 @@ def _set_up_add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--when", metavar="HOURS", action="append", help=text)
     parser.add_argument("--bind", action="store_true", help="its knocks must name the address that they come from")
     parser.add_argument("--for-others", action="store_true", help="its knocks may open for another address")
+    text = "open for the network around the knock's source: ipv4=24,ipv6=56 (default: for the source itself)"
+    parser.add_argument("--prefix", metavar="LENGTHS", type=_prefix, help=text)
     text = "write to this file, which the rules include (rules.d/ann.yaml; made if need be), and not to the main one"
     parser.add_argument("--file", metavar="FILE", help=text)
     _add_common(parser)
