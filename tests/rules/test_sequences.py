@@ -70,6 +70,12 @@ def test_steps_may_be_written_as_knockd_has_them(text: str) -> None:
     assert read(f"sequence: {text}").opens == (ports(7000, "8000", 9000),)
 
 
+@pytest.mark.parametrize("bits", [0x00, 0x02, 0x12, 0x3F])
+def test_no_flags_are_any_packet(bits: int) -> None:
+    """What knockd does without TCPFlags, and what `gatekeeper import knockd` writes for it."""
+    assert read("sequence: [1, 2, 3], flags: []").flags.match(bits)
+
+
 @pytest.mark.parametrize("text", ["'syn,!ack'", "[SYN, '!ACK']", "' syn , !ack '"])
 def test_flags_may_be_written_as_knockd_has_them(text: str) -> None:
     assert read(f"sequence: [1, 2, 3], flags: {text}").flags == Flags()
