@@ -27,20 +27,20 @@ def note(state_dir: Path, reason: str, words: str) -> str | None:
 
     Whoever calls this needs no rules that can be read: whether there is a trail is what ``run`` last went by.
     """
-    if not (state_dir / FILE).exists() or not _has_trail(state_dir):
-        return None
     now = time.time()
     trail = Trail(_UNTRIMMED)
     try:
+        if not (state_dir / FILE).exists() or not _has_trail(state_dir):
+            return None
         with contextlib.closing(SqliteStore(state_dir, create=False, is_checked=False, trail_of=trail)) as store:
             store.add_counts({}, [TrailEntry(now, reason, note=words)], now=now)
     except GatekeeperError as error:
         return f"it is not in the audit trail: {error.message}"
+    except OSError as error:
+        return f"it is not in the audit trail: {state_dir} cannot be read: {error.strerror}"
     return None
 
 
 def _has_trail(state_dir: Path) -> bool:
-    with contextlib.suppress(OSError):
-        if (found := inforce.read(state_dir)) is not None:
-            return found.said.get(differences.THE_FILE, {}).get("trail") != "none"
-    return True
+    found = inforce.read(state_dir)
+    return found is None or found.said.get(differences.THE_FILE, {}).get("trail") != "none"
