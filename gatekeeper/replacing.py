@@ -69,7 +69,7 @@ def replace(path: Path, before: bytes | None, after: bytes, *, like: Path) -> No
     Raises:
         EditError: it cannot be written, or says something else by now. Nothing was changed then.
     """
-    target = path.resolve()
+    target = _behind_links(path)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.new")  # hidden: `include` passes it over
     try:
@@ -90,6 +90,11 @@ def replace(path: Path, before: bytes | None, after: bytes, *, like: Path) -> No
         raise EditError(f"cannot write {path}: {error.strerror}; nothing was changed", hint) from error
 
 
+def _behind_links(path: Path) -> Path:
+    """Return what a path leads to; where links go in a circle, one of them: to use that is an ``OSError``."""
+    return Path(os.path.realpath(path))
+
+
 def _sweep(target: Path) -> None:
     """Remove what a command that was killed has left behind: it may hold keys."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 12}.new"):
@@ -98,7 +103,7 @@ def _sweep(target: Path) -> None:
 
 
 def _require_same(path: Path, target: Path, before: bytes) -> None:
-    if path.resolve() != target or target.read_bytes() != before:
+    if _behind_links(path) != target or target.read_bytes() != before:
         raise EditError(f"{path} was changed by somebody else meanwhile; nothing was changed", "try again")
 
 

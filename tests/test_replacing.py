@@ -103,6 +103,13 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_that_has_become_a_link_to_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(EditError, match="nothing was changed"):
+        replacing.replace(tmp_path / "loop", b"before", b"after", like=tmp_path / "loop")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
 def test_links_that_go_in_a_circle_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(EditError, match="its links go in a circle"), replacing.locked(tmp_path / "loop"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import sqlite3
@@ -35,10 +36,10 @@ def rules(scene: Scene) -> Iterator[Finding]:
         )
     if scene.rules is not None:
         yield ok(f"{path} can be used; services: {len(scene.rules.services)}, clients: {len(scene.rules.clients)}")
-    real = [one.resolve() for one in scene.rules_paths]
+    real = [Path(os.path.realpath(one)) for one in scene.rules_paths]
     for one in dict.fromkeys((*scene.rules_paths, *real, *(one.parent for one in real))):
         with contextlib.suppress(FileNotFoundError):
-            found = _stat(one)
+            found = _stat_behind_links(one)
             if found.st_mode & _WRITE and not found.st_mode & stat.S_ISVTX:
                 words = f"{one} can be written by other users: they decide who gets in"
                 yield wrong(words, f"chmod go-w {one}")
@@ -136,6 +137,16 @@ def open_store(path: Path) -> sqlite3.Connection:
     wal = path.with_name(f"{path.name}-wal")
     how = "mode=ro" if wal.exists() else "immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+
+
+def _stat_behind_links(path: Path) -> os.stat_result:
+    """Do as ``_stat`` does; links that go in a circle lead to no file, and who has read it has said so."""
+    try:
+        return _stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError from error
+        raise
 
 
 def _stat(path: Path) -> os.stat_result:

@@ -71,6 +71,15 @@ def test_files_that_others_can_get_at_are_found(scene: Scene) -> None:
     assert "the server's key" in found[1][1]
 
 
+def test_a_link_that_leads_to_itself_is_what_is_wrong_and_no_bug(scene: Scene) -> None:
+    scene.rules_file.unlink()
+    scene.rules_file.symlink_to(scene.rules_file.name)
+    found = doctor.examine(scene.rules_file, scene.state_dir)["rules"]
+    assert [one.level for one in found] == [Level.WRONG, Level.UNKNOWN]
+    assert "Too many levels of symbolic links" in found[0].what
+    assert found[1].what.startswith("without the rules file these were not looked at")
+
+
 def test_a_store_that_is_damaged_is_found_and_nothing_is_made_beside_one_that_is_not(scene: Scene) -> None:
     before = sorted(scene.state_dir.iterdir())
     assert not any("damaged" in what for _, what in faults(files.state(scene)))
