@@ -1,7 +1,8 @@
 """By which rules ``run`` works, and what became of the last reload: two small files in the state directory, 0600.
 
-They are for who asks (``status``, ``diff``, ``reload``); ``run`` itself reads neither, so nothing rests on them, and
-where they cannot be written it only says so. Keys are in there as digests, with a salt of that file's own.
+They are for who asks (``status``, ``diff``, ``reload``); ``run`` itself reads one at its start, for a word in the
+audit trail. So nothing rests on them, and where they cannot be written it only says so. Keys are in there as digests,
+with a salt of that file's own.
 
 Whoever reads them trusts no more in them than in their format: the folder is the service's user's.
 """
@@ -129,7 +130,8 @@ def read(folder: Path) -> InForce | None:
     """
     try:
         its = InForce(**read_object(folder / IN_FORCE))
-        bytes.fromhex(its.salt)
+        if len(bytes.fromhex(its.salt)) != _SALT:
+            return None
         its.rules()
         return replace(
             its,

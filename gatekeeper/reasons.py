@@ -207,7 +207,8 @@ WHY: dict[str, Why] = {
     ),
     "reloaded": Why(
         "`run` went over to rules.yaml as it was then; the note says who asked (`by SIGHUP`: a signal, which does"
-        " not tell; `watched`: nobody, the file was changed and the rules say `watch: true`), and what changed.",
+        " not tell; `watched`: nobody, the file was changed and the rules say `watch: true`; `at a start`: "
+        "it was started with other rules than it had last), and what changed.",
     ),
     "reload-failed": Why(
         "Somebody asked for that, and the rules could not be used, or not be loaded: the earlier ones stayed in "

@@ -12,6 +12,7 @@ stay in force whatever happens.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -89,6 +90,7 @@ class Reloading:
         """Note that all work by a plan; return whether it is that of the start."""
         if self._is_start:
             self._is_start = False
+            self._note_start(plan)
             self._note_force(plan)
             self._say(plan, self._begun, ok=True, words=["these are the rules of the start"])
             return True
@@ -96,6 +98,13 @@ class Reloading:
         if one is not None:
             self._note_end(one, plan, note)
         return False
+
+    def _note_start(self, plan: Plan) -> None:
+        """Note a start by other rules than the last one: so one that is tried again and again fills nothing."""
+        with contextlib.suppress(OSError):
+            last = inforce.read(plan.state_dir)
+            if last is not None and (changes := differences.compare(last.said, last.said_by(plan.rules))):
+                self._note("reloaded", "at a start", differences.in_numbers(changes))
 
     def _note_end(self, one: _Underway, plan: Plan, note: str) -> None:
         took = f"{(time.monotonic() - one.begun) * 1000:.0f} ms"

@@ -72,6 +72,9 @@ def test_fields_of_another_kind_are_as_nothing(tmp_path: Path) -> None:
     for name in ("when", "salt", "said", "texts", "outline", "file"):
         (tmp_path / IN_FORCE).write_text(json.dumps({**good, name: [[1]]}))
         assert inforce.read(tmp_path) is None, name
+    for salt in ("", "00" * 65):  # no salt of ours: by one that is too long nothing could be digested
+        (tmp_path / IN_FORCE).write_text(json.dumps({**good, "salt": salt}))
+        assert inforce.read(tmp_path) is None, salt
     inforce.write(tmp_path, Reload(7, 1.5, 1e9, ok=False, words=("a",)))
     last = json.loads((tmp_path / LAST_RELOAD).read_text())
     for name in ("begun", "when", "words", "pid"):

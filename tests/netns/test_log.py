@@ -73,6 +73,21 @@ def test_reloads_and_what_takes_all_out_are_in_it_with_who_did_it(site: Site) ->
     assert len(_noted(site)) == len(before) + 1, "nothing was taken out"
 
 
+def test_a_start_is_in_it_if_it_is_by_other_rules_than_the_last_one(site: Site) -> None:
+    rules = site.rules.read_text()
+    site.run().stop()
+    site.run().stop()
+    assert _noted(site) == []
+    site.write_rules(f"{rules}  trial: {{open: sesame_of_trial, services: [ssh]}}\n")
+    running = site.run()
+    expected = [("reloaded", "at a start: 1 client added")]
+    wait_until(lambda: _noted(site) == expected)
+    running.stop()
+    running = site.run("--observe")
+    expected.append(("reloaded", "at a start: mode changed"))
+    wait_until(lambda: _noted(site) == expected)
+
+
 def _was_reloaded(running: Gatekeeper, before: int) -> bool:
     return running.log.count(" reloaded in ") > before
 
