@@ -88,7 +88,7 @@ def test_an_entry_forgets_nothing_that_the_rules_keep(tmp_path: Path) -> None:
     trail = Trail(TrailSettings(keep=None, size=64_000_000))
     with contextlib.closing(SqliteStore(tmp_path, trail_of=trail)) as store:
         store.add_counts({}, [TrailEntry(long_ago, "clock-skew", "laptop")] * number, now=time.time())
-    noting.note(tmp_path, "flushed", "by alice")
+    assert noting.note(tmp_path, "flushed", "by alice") is None
     assert len(said(tmp_path)) == number + 1
 
 
