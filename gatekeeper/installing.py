@@ -177,6 +177,7 @@ def _setup(found: Rules, order: Order) -> units.Setup:
         is_legacy=tools.choose(found.firewall.variant).variant == "legacy",
         binds_low_port=found.ack and Via.UDP in found.via and has_low,
         has_hooks=found.has_hooks,
+        has_metrics=found.metrics is not None,
     )
 
 

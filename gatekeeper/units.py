@@ -42,6 +42,8 @@ class Setup:
     """Answers leave from a knock port below 1024."""
     has_hooks: bool = False
     """Programs are run when grants begin and end; a service that must be root becomes another user for that."""
+    has_metrics: bool = False
+    """Figures are told to who asks, by processes that the door can do without."""
 
     @property
     def user(self) -> str:
@@ -58,7 +60,7 @@ def texts(setup: Setup) -> dict[str, str]:
     for path in (*setup.program, setup.rules, setup.state_dir):
         if not path.isprintable():
             raise ValueError(f"{path!a} has characters that cannot stand in a systemd unit")
-    return {SERVICE: _service(setup), EARLY: _early(replace(setup, has_hooks=False))}
+    return {SERVICE: _service(setup), EARLY: _early(replace(setup, has_hooks=False, has_metrics=False))}
 
 
 def _service(setup: Setup) -> str:
@@ -157,7 +159,7 @@ KeyringMode=private
 SystemCallArchitectures=native
 SystemCallFilter=@system-service seccomp
 SystemCallFilter=~@privileged @resources
-{_for_hooks(setup)}SystemCallErrorNumber=EPERM
+{_for_hooks(setup)}{_for_who_steps_back(setup)}SystemCallErrorNumber=EPERM
 LimitCORE=0
 TasksMax=256
 SyslogIdentifier=gatekeeper
@@ -168,6 +170,15 @@ def _for_hooks(setup: Setup) -> str:
     if not (setup.is_legacy and setup.has_hooks):
         return ""
     return "# on_open and on_close do not run as root.\nSystemCallFilter=@setuid\n"
+
+
+def _for_who_steps_back(setup: Setup) -> str:
+    if not (setup.has_hooks or setup.has_metrics):
+        return ""
+    return """\
+# Hooks and metrics do without Nice=-10. More than it nobody can have: that takes CAP_SYS_NICE.
+SystemCallFilter=setpriority
+"""
 
 
 def _modules(setup: Setup) -> str:

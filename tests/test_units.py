@@ -16,6 +16,7 @@ from gatekeeper.errors import UsageError
 SETUP = units.Setup((sys.executable, "-I", "-m", "gatekeeper"), "/etc/gatekeeper/rules.yaml", "/var/lib/gatekeeper")
 LEGACY = replace(SETUP, is_legacy=True)
 HOOKS = replace(SETUP, has_hooks=True)
+METRICS = replace(SETUP, has_metrics=True)
 LEGACY_HOOKS = replace(LEGACY, has_hooks=True)
 ODD = replace(SETUP, rules="/srv/100% $HOME/my rules.yaml", state_dir="/srv/s t", binds_low_port=True)
 UNITS = (units.SERVICE, units.EARLY)
@@ -27,7 +28,9 @@ def written(folder: Path, setup: units.Setup) -> list[Path]:
     return [folder / name for name in UNITS]
 
 
-@pytest.mark.parametrize("setup", [SETUP, LEGACY, ODD, LEGACY_HOOKS], ids=["nft", "legacy", "odd", "legacy with hooks"])
+@pytest.mark.parametrize(
+    "setup", [SETUP, LEGACY, ODD, HOOKS, LEGACY_HOOKS], ids=["nft", "legacy", "odd", "hooks", "legacy with hooks"]
+)
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, setup: units.Setup) -> None:
     for path in written(tmp_path, setup):
         done = subprocess.run(
@@ -45,7 +48,11 @@ def test_the_state_directory_can_be_read_in_the_units(setup: units.Setup) -> Non
     assert units.state_dir("[Service]\nExecStart=/bin/true --state-dir\n") is None
 
 
-@pytest.mark.parametrize(("setup", "bound"), [(SETUP, 19), (ODD, 19), (LEGACY, 21)], ids=["nft", "odd", "legacy"])
+@pytest.mark.parametrize(
+    ("setup", "bound"),
+    [(SETUP, 18), (ODD, 19), (HOOKS, 19), (METRICS, 19), (LEGACY, 21), (LEGACY_HOOKS, 26)],
+    ids=["nft", "odd", "hooks", "metrics", "legacy", "legacy with hooks"],
+)
 def test_the_exposure_of_the_units_is_what_the_docs_say(tmp_path: Path, setup: units.Setup, bound: int) -> None:
     """Below 2.0; but for iptables-legacy, which takes root."""
     for path in written(tmp_path, setup):
@@ -73,6 +80,24 @@ def test_a_service_that_must_be_root_can_become_another_user_for_hooks_and_only_
     assert "SystemCallFilter=~@privileged @resources\n# " in text
     assert "SystemCallFilter=@setuid\n" in text
     assert "@setuid" not in units.texts(LEGACY)[units.SERVICE]
+
+
+def test_only_a_service_with_hooks_or_metrics_may_change_priorities() -> None:
+    for setup in (HOOKS, METRICS, LEGACY_HOOKS):
+        written_by = units.texts(setup)
+        assert "SystemCallFilter=setpriority\n" in written_by[units.SERVICE]
+        assert "setpriority" not in written_by[units.EARLY]
+    for setup in (SETUP, LEGACY, ODD):
+        assert not any("setpriority" in text for text in units.texts(setup).values())
+
+
+@pytest.mark.parametrize(("more", "may"), [("", False), ("metrics: true\n", True), ("on_open: [/bin/true]\n", True)])
+def test_the_rules_say_whether_the_service_may_change_priorities(tmp_path: Path, more: str, may: bool) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("services: {ssh: {port: tcp/22}}\nclients: {}\nfirewall: {variant: nft}\n" + more)
+    assert cli.main(["install", "--rules", str(rules), "--root", str(tmp_path)]) == 0
+    text = (tmp_path / "etc/systemd/system" / units.SERVICE).read_text()
+    assert ("SystemCallFilter=setpriority\n" in text) is may
 
 
 def test_whichever_unit_starts_first_has_the_modules_of_legacy_loaded() -> None:
