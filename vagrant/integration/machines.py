@@ -15,6 +15,7 @@ from typing import Any, Self
 SSH = 22
 UNGUARDED = 2200
 """The server's sshd listens here too, and nobody guards it."""
+RULES = "/etc/gatekeeper/rules.yaml"
 SERVER = {4: "192.168.57.10", 6: "fd57::10"}
 CLIENT = {4: "192.168.57.20", 6: "fd57::20"}
 SECOND = {4: "192.168.57.21", 6: "fd57::21"}
@@ -114,6 +115,12 @@ def connects(*, seconds: float = 4.0) -> list[str]:
     """Connect over IPv4 and IPv6, as ``connect`` does."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(lambda version: connect(version, seconds=seconds), SERVER))
+
+
+def revoke_all(server: Machine) -> None:
+    """Have nobody in the world keep a grant; it is no failure that nobody had one."""
+    revokes = [f"gatekeeper revoke {world}" for world in ("192.168.57.0/24", "fd57::/64")]
+    server.tries("sudo", "sh", "-c", "; ".join(revokes))
 
 
 def shut() -> None:

@@ -7,9 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from machines import CLOSED, OPEN, Machine, connects, ok, say
-
-RULES = "/etc/gatekeeper/rules.yaml"
+from machines import CLOSED, OPEN, RULES, Machine, connects, ok, say
 
 
 @pytest.fixture
