@@ -117,12 +117,6 @@ def connects(*, seconds: float = 4.0) -> list[str]:
         return list(pool.map(lambda version: connect(version, seconds=seconds), SERVER))
 
 
-def revoke_all(server: Machine) -> None:
-    """Have nobody in the world keep a grant; it is no failure that nobody had one."""
-    revokes = [f"gatekeeper revoke {world}" for world in ("192.168.57.0/24", "fd57::/64")]
-    server.tries("sudo", "sh", "-c", "; ".join(revokes))
-
-
 def shut() -> None:
     """Wait until a close has shut the server to us, over IPv4 and IPv6: it is a knock for each, read one by one."""
     wait_until(lambda: connects(seconds=3) == CLOSED, seconds=30)
