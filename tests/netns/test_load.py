@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,9 +107,14 @@ def test_what_was_closed_can_be_closed_without_gatekeeper(site: Site, more: str)
 
 @contextlib.contextmanager
 def state_of_nobody(site: Site) -> Iterator[None]:
-    """Give nobody a state directory and, for as long as this takes, the folder of the namespace's locks."""
+    """Give nobody a state directory and, for as long as this takes, the folder of the namespaces' locks.
+
+    There is one such folder on a machine, so who else wants it meanwhile, in another process perhaps, waits.
+    """
     locks = Path("/run/gatekeeper")
     locks.mkdir(mode=0o700, exist_ok=True)
+    alone = os.open(locks, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(alone, fcntl.LOCK_EX)
     before = locks.stat()
     folder = Path(tempfile.mkdtemp(prefix="gatekeeper-test-"))
     try:
@@ -117,7 +124,24 @@ def state_of_nobody(site: Site) -> Iterator[None]:
         yield
     finally:
         os.chown(locks, before.st_uid, before.st_gid)
+        os.close(alone)
         shutil.rmtree(folder)
+
+
+def test_one_at_a_time_is_another_user(tmp_path: Path) -> None:
+    """Or the first one's end would take the folder of the locks away from the second."""
+    begun = threading.Event()
+
+    def second() -> None:
+        with state_of_nobody(Site(tmp_path)):
+            begun.set()
+
+    thread = threading.Thread(target=second)
+    with state_of_nobody(Site(tmp_path)):
+        thread.start()
+        assert not begun.wait(0.3)
+    thread.join(5)
+    assert begun.is_set()
 
 
 def test_it_all_works_as_another_user_with_two_capabilities_beside_the_commands_of_root(site: Site) -> None:
