@@ -85,11 +85,16 @@ class Network:
 
 def _end_all_inside(names: Sequence[str]) -> None:
     """End whatever still runs in namespaces: one that is deleted lives on for as long as somebody is in it."""
-    ours = {(_RUN / name).stat().st_ino for name in names if (_RUN / name).exists()}
+    ours = {_identity(_RUN / name) for name in names if (_RUN / name).exists()}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has just ended
-            if (process / "ns/net").stat().st_ino in ours and int(process.name) != os.getpid():
+            if _identity(process / "ns/net") in ours and int(process.name) != os.getpid():
                 os.kill(int(process.name), signal.SIGKILL)
+
+
+def _identity(namespace: Path) -> tuple[int, int]:
+    its = namespace.stat()
+    return its.st_dev, its.st_ino
 
 
 def ip(*arguments: str) -> str:
