@@ -47,6 +47,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "rules.programs",
         "sealed.primitives",
         "store.owner",
+        "store.reserve",
         "migrate.note",
         "escaping",
         "reasons",

@@ -7,6 +7,7 @@ the workers had handed over is carried out first.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -105,6 +106,17 @@ class Keeper:
         if self._present is not None:
             self._present.let_in(self._enforcer, self._observer.on_change)
         self._unconfirmed.watch()
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Take room on the disk, so that knocks open when that is full: somebody must get in to make room."""
+        try:
+            trouble = None if self._store.reserve() else "the disk has little left"
+        except StoreError as error:
+            trouble = error.message
+        if trouble is not None:
+            words = f"no room could be taken for the store ahead of time ({trouble}): when the disk is full, nobody new"
+            observe.message(f"{words} is let in", level=logging.WARNING)
 
     @property
     def live(self) -> int:

@@ -31,7 +31,7 @@ from gatekeeper.model import (
     Wanted,
 )
 from gatekeeper.networks import Source
-from gatekeeper.store import grants, journal, owed, schema, stamps, trail
+from gatekeeper.store import grants, journal, owed, reserve, schema, stamps, trail
 from gatekeeper.store.owner import open_or_make
 from gatekeeper.store.trail import Trail
 
@@ -89,6 +89,11 @@ class SqliteStore:
                 raise sqlite3.DatabaseError(verdict)
         schema.upgrade(self._db)
         self._db.execute("SELECT 1 FROM grants, counters, floors, spent LIMIT 1")
+
+    def reserve(self) -> bool:
+        """Take room on the disk for what is to come; return whether it has enough to spare (reserve.py)."""
+        with self._errors():
+            return reserve.take(self._db, self.path)
 
     def commit(self, effects: Sequence[Effect], *, now: float) -> list[Outcome]:
         """Carry out effects in one transaction; one outcome each."""
@@ -254,9 +259,12 @@ class SqliteStore:
                 self._db.execute("COMMIT")
                 if before == self._seen:  # or others' changes would pass for ours
                     self._seen = latest
-            except BaseException:
+            except BaseException as error:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    with contextlib.suppress(sqlite3.Error):  # a reader may have kept the log from beginning again
+                        reserve.make_room(self._db)
                 raise
 
     @contextlib.contextmanager

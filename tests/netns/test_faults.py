@@ -151,12 +151,12 @@ def test_without_memory_the_door_stays_shut_and_works_again_when_there_is_some(s
 
 
 @contextlib.contextmanager
-def state_on_a_disk_of_its_own(site: Site) -> Iterator[None]:
+def state_on_a_disk_of_its_own(site: Site, *, megabytes: int = 2) -> Iterator[None]:
     """Put the state directory on a file system of its own, which turns read-only when it meets an error."""
     site.state.mkdir(mode=0o700)
     image = site.directory / "disk"
     with image.open("wb") as file:
-        file.truncate(2 * 1024 * 1024)
+        file.truncate(megabytes * 1024 * 1024)
     subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", str(image)], check=True)
     _mount(site)
     try:
@@ -193,12 +193,36 @@ def read_only(site: Site) -> Callable[[], object]:
     return mount_anew
 
 
+def test_a_full_disk_shuts_nobody_out_who_comes_to_make_room(site: Site, version: int) -> None:
+    """On a disk that had room when `run` was started, which is the usual one; also when processes die meanwhile."""
+    with state_on_a_disk_of_its_own(site, megabytes=80):
+        running = site.run()
+        with watched(site, version):
+            full(site)
+            for victim in ("worker", "keeper", None):
+                opens(site, version)
+                if victim is not None:
+                    kill(running, victim)
+                    wait_until(lambda: is_whole(running))
+            site.ok("reload")
+            wait_until(lambda: is_whole(running))
+            opens(site, version)
+            running.stop()
+            again = site.run()
+            opens(site, version)
+        for log in (running.log, again.log):
+            assert "not-applied" not in log
+            assert "no room could be taken" not in log
+        again.stop()
+
+
 @pytest.mark.parametrize("fault", [full, read_only])
 def test_a_disk_that_takes_nothing_opens_nothing_closes_and_recovers(
     site: Site, version: int, fault: Callable[[Site], Callable[[], object]]
 ) -> None:
-    with state_on_a_disk_of_its_own(site):
+    with state_on_a_disk_of_its_own(site):  # a small one: no room was taken ahead of time
         running = site.run()
+        assert "no room could be taken for the store ahead of time (the disk has little left)" in running.log
         with watched(site, version):
             mend = fault(site)
             site.knock(b"open_desk", version)
