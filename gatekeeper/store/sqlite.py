@@ -67,6 +67,8 @@ class SqliteStore:
                 os.close(open_or_make(self.path))  # what SQLite makes beside it gets the same owner
             elif not self.path.exists():
                 raise StoreError(f"no store in {directory}", "name another with --state-dir DIR")
+            elif self.path.is_symlink():  # which we never make: a trap of the folder's owner, for root
+                raise StoreError(f"the store {self.path} is a symbolic link", "put the file itself in its place")
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare(is_checked=is_checked)

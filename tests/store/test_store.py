@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -310,3 +311,16 @@ def test_a_revoke_with_a_limit_ends_so_many_of_its_own(store: SqliteStore) -> No
     ended = [one for _ in range(3) for outcome in store.commit([effect], now=NOW) for one in outcome.ended]
     assert sorted(ended, key=lambda one: one.source) == there
     assert set(store.live(now=NOW)) == set(others)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_what_a_link_names_is_never_taken_for_the_store(tmp_path: Path, *, create: bool) -> None:
+    """The folder is the service's user's, and who opens the store may be root: the database may be another's."""
+    others = tmp_path / "others.db"
+    with contextlib.closing(sqlite3.connect(others)) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    before = others.read_bytes()
+    (tmp_path / FILE).symlink_to(others)
+    with pytest.raises(StoreError):
+        SqliteStore(tmp_path, create=create)
+    assert others.read_bytes() == before
