@@ -225,7 +225,7 @@ def state_dir(text: str) -> str | None:
         if line.startswith("ExecStart="):
             with contextlib.suppress(ValueError, IndexError):
                 words = shlex.split(line)
-                return words[words.index("--state-dir") + 1].replace("%%", "%")
+                return words[words.index("--state-dir") + 1].replace("$$", "$").replace("%%", "%")
     return None
 
 

@@ -44,6 +44,8 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, setup: units
 def test_the_state_directory_can_be_read_in_the_units(setup: units.Setup) -> None:
     """By who removes them, and then notes in the audit trail that they are gone."""
     assert {units.state_dir(text) for text in units.texts(setup).values()} == {setup.state_dir}
+    dollars = units.texts(replace(setup, state_dir="/srv/a$b $$ ${c} 100%%"))
+    assert {units.state_dir(text) for text in dollars.values()} == {"/srv/a$b $$ ${c} 100%%"}
     assert units.state_dir("[Service]\nExecStart=/bin/true 'half\n") is None
     assert units.state_dir("[Service]\nExecStart=/bin/true --state-dir\n") is None
 
