@@ -171,8 +171,8 @@ def write_object(path: Path, what: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def read_object(path: Path) -> Mapping[str, Any]:
-    """Read an object. Never what a link names, and a pipe must not keep us waiting.
+def read_object(path: Path, *, most: int = _MOST) -> Mapping[str, Any]:
+    """Read an object of ``most`` bytes. Never what a link names, and a pipe must not keep us waiting.
 
     Raises:
         OSError: we may not look.
@@ -182,10 +182,11 @@ def read_object(path: Path) -> Mapping[str, Any]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ValueError("nobody has written it") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)  # ``open`` leaves that of a folder open
+        raise ValueError("not a file")
     with open(fd, "rb") as file:  # noqa: PTH123  (a descriptor)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("not a file")
-        found = json.loads(file.read(_MOST))
+        found = json.loads(file.read(most))
     if not isinstance(found, dict):
         raise ValueError("not an object")  # noqa: TRY004  (of the file's content, as any other)
     return found
