@@ -17,6 +17,8 @@ _FILE = "asked.json"
 _FRESH = 60.0
 """Seconds for which it is believed."""
 _LONGEST = 32
+_MOST = 4096
+"""Bytes that are read: the folder is the service's user's, and a supervisor has no time for more."""
 
 
 def note(folder: Path, who: str) -> None:
@@ -29,7 +31,7 @@ def take(folder: Path) -> str | None:
     """Return who has asked, and forget it; ``None`` where nobody has said so."""
     path = folder / _FILE
     with contextlib.suppress(OSError, *inforce.NONSENSE):
-        said = inforce.read_object(path)
+        said = inforce.read_object(path, most=_MOST)
         path.unlink()
         who = said["who"]
         if isinstance(who, str) and 0 <= time.monotonic() - said["at"] <= _FRESH:

@@ -70,6 +70,13 @@ def test_a_pipe_or_a_link_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> N
     assert asked.take(tmp_path) is None
 
 
+def test_a_file_that_is_far_too_long_is_not_read_by_run(tmp_path: Path) -> None:
+    """Small words for a name: reading tens of megabytes would stop the supervisor, and may end it for want of memory."""
+    long = json.dumps({"who": "eve", "at": time.monotonic(), "more": [[]] * 2_000_000})
+    (tmp_path / ASKED).write_text(long)
+    assert asked.take(tmp_path) is None
+
+
 def test_where_it_cannot_be_written_the_reload_goes_on(tmp_path: Path) -> None:
     asked.note(tmp_path / "nowhere", "alice")
     assert not (tmp_path / "nowhere").exists()
