@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,8 +121,8 @@ def test_diff_shows_lines_that_go_and_come(tmp_path: Path) -> None:
 def test_whatever_stands_there_costs_who_reads_it_no_descriptor(tmp_path: Path) -> None:
     """Run reads one of these files at every SIGHUP, and the live view of status all the time."""
     (tmp_path / IN_FORCE).mkdir()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         with contextlib.suppress(OSError):
             assert inforce.read(tmp_path) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

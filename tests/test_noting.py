@@ -71,7 +71,7 @@ def test_a_pipe_or_a_link_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> N
 
 
 def test_a_file_that_is_far_too_long_is_not_read_by_run(tmp_path: Path) -> None:
-    """Small words for a name: reading tens of megabytes would stop the supervisor, and may end it for want of memory."""
+    """Small words for a name: reading tens of megabytes would stop the supervisor, or end it for want of memory."""
     long = json.dumps({"who": "eve", "at": time.monotonic(), "more": [[]] * 2_000_000})
     (tmp_path / ASKED).write_text(long)
     assert asked.take(tmp_path) is None

@@ -87,9 +87,19 @@ def _end_all_inside(names: Sequence[str]) -> None:
     """End whatever still runs in namespaces: one that is deleted lives on for as long as somebody is in it."""
     ours = {_identity(_RUN / name) for name in names if (_RUN / name).exists()}
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError), _held(int(process.name)) as fd:  # it has just ended
             if _identity(process / "ns/net") in ours and int(process.name) != os.getpid():
-                os.kill(int(process.name), signal.SIGKILL)
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _held(pid: int) -> Iterator[int]:
+    """Yield a descriptor of a process: its number may be another's by the time that we have looked at it."""
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _identity(namespace: Path) -> tuple[int, int]:

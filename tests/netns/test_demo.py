@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gatekeeper.demo import network as network_module
 from gatekeeper.demo.network import Network, netns_argv
 from gatekeeper.demo.server import gatekeeper_argv
 from tests.netns.site import wait_until
@@ -163,3 +164,25 @@ def test_whoever_is_left_in_a_namespace_ends_with_it() -> None:
     finally:
         stray.kill()
         stray.wait()
+
+
+def test_a_number_that_was_given_to_somebody_else_meanwhile_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at a process and its end it may end by itself, and its number be another's, outside."""
+    network = Network("gatekeeper-test")
+    inside = subprocess.Popen(netns_argv(network.stranger, "sleep", "60"))
+    its = Path(f"/proc/{inside.pid}/ns/net")
+    wait_until(lambda: not its.samefile("/proc/self/ns/net"))
+    identity, end = network_module._identity, os.kill
+
+    def ends_when_looked_at(namespace: Path) -> tuple[int, int]:
+        found = identity(namespace)
+        if namespace == its:
+            end(inside.pid, signal.SIGKILL)
+            inside.wait()
+        return found
+
+    by_number: list[int] = []
+    monkeypatch.setattr(network_module, "_identity", ends_when_looked_at)
+    monkeypatch.setattr(os, "kill", lambda pid, _signal: by_number.append(pid))
+    network.close()
+    assert by_number == []
