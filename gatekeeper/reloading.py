@@ -83,8 +83,8 @@ class Reloading:
         self._begun = time.monotonic()
         self._underway: _Underway | None = None
         self._budget = Budget(_NOTED_AT_ONCE, _NOTED_EACH_SECOND)
-        self._untold: list[tuple[str, str]] = []
-        """Reasons and notes that the keeper is to add to the trail, and has not been told of."""
+        self._untold: list[tuple[float, str, str]] = []
+        """Times, reasons and notes that the keeper is to add to the trail, and has not been told of."""
 
     def has_begun(self, plan: Plan, note: str) -> bool:
         """Note that all work by a plan; return whether it is that of the start."""
@@ -117,8 +117,7 @@ class Reloading:
     def look(self, supervisor: Supervisor) -> bool:
         """Reload, if somebody has asked for it and it can be done now; return whether everybody begins anew."""
         self._hangup.look()
-        while self._untold and supervisor.note(*self._untold[0]):
-            del self._untold[0]
+        self._tell(supervisor)
         one = self._underway
         if self._is_start or (one is not None and time.monotonic() - one.begun < _SETTLES):
             return False  # who has asked is heard when that is done
@@ -160,6 +159,7 @@ class Reloading:
             return True
         if is_resting:
             supervisor.go_on(before)
+        self._tell(supervisor)  # at once: run may be stopped before it looks around again
         return is_resting
 
     def _draft(self, before: Plan) -> Plan:
@@ -183,7 +183,12 @@ class Reloading:
         """Note it for the trail, if that has room for it."""
         if self._budget.take():
             more, self._budget.unshown = self._budget.unshown, 0
-            self._untold.append((reason, f"{how}{f', after {more} that are not noted' if more else ''}: {what}"))
+            unnoted = f", after {more} that are not noted" if more else ""
+            self._untold.append((time.time(), reason, f"{how}{unnoted}: {what}"))
+
+    def _tell(self, supervisor: Supervisor) -> None:
+        while self._untold and supervisor.note(*self._untold[0]):
+            del self._untold[0]
 
     def _refuse(self, plan: Plan, begun: float, lines: Sequence[str], how: str) -> None:
         self._note("reload-failed", how, lines[0])

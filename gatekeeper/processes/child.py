@@ -114,10 +114,12 @@ class Child:
                 passed_on.append(words)
         return passed_on
 
-    def send(self, words: bytes, *descriptors: int) -> None:
-        """Say something to it; if it is gone, that will be seen."""
+    def send(self, words: bytes, *descriptors: int) -> bool:
+        """Say something to it; return whether it could be said. If it is gone, that will be seen."""
         with contextlib.suppress(OSError):
             socket.send_fds(self.control, [words], list(descriptors))
+            return True
+        return False
 
     def stop(self) -> None:
         """Ask it to end."""

@@ -133,6 +133,7 @@ class Keeper:
         while self._links and (left := deadline - time.monotonic()) > 0:
             self._wait(left)
             self._work()
+        self._hear_rest()
         self._work()
         self._commits.finish()
         self._store.close()
@@ -170,8 +171,7 @@ class Keeper:
             self._note_repair(words.removeprefix(REPAIRED).decode(errors="replace").split(" "))
             return
         if words.startswith(NOTED):
-            reason, _, note = words.removeprefix(NOTED).decode(errors="ignore").partition(" ")
-            self._observer.note([TrailEntry(time.time(), reason, note=note)])
+            self._note_deed(words)
             return
         if not descriptors:
             self._stopping = True
@@ -179,6 +179,20 @@ class Keeper:
                 self._selector.unregister(self._control.socket)
             return
         self._greet(Link(socket.socket(fileno=descriptors[0])))
+
+    def _hear_rest(self) -> None:
+        """Take what was to be noted before we were to end; SIGTERM comes ahead of it."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_AT_ONCE):
+                words, descriptors = self._control.hear()
+                for one in descriptors:
+                    os.close(one)
+                if words.startswith(NOTED):
+                    self._note_deed(words)
+
+    def _note_deed(self, words: bytes) -> None:
+        at, reason, note = words.removeprefix(NOTED).decode(errors="ignore").split(" ", 2)
+        self._observer.note([TrailEntry(float(at), reason, note=note)])
 
     def _note_repair(self, words: Sequence[str]) -> None:
         """Count what the guardian has done, and put back what it could not."""

@@ -221,12 +221,15 @@ class Supervisor:
         """By what all work, or begin to."""
         return self._staff.plan
 
-    def note(self, reason: str, words: str) -> bool:
-        """Have the keeper add to the audit trail; return whether there is one that can be told."""
-        if (keeper := self._staff.keeper.child) is None:
+    def note(self, at: float, reason: str, words: str) -> bool:
+        """Have the keeper add to the audit trail; return whether there is one that can be told.
+
+        One that is not ready yet may never be, for it cannot use its store.
+        """
+        keeper = self._staff.keeper.child
+        if keeper is None or not keeper.is_ready:
             return False
-        keeper.send(NOTED + f"{reason} {words}".encode(errors="backslashreplace")[:_LONGEST_NOTE])
-        return True
+        return keeper.send(NOTED + f"{at} {reason} {words}".encode(errors="backslashreplace")[:_LONGEST_NOTE])
 
     def rest(self, rules: Rules) -> None:
         """End everybody, for other rules are about to be loaded, until ``go_on``. No queue is let go of.

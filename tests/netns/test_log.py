@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import time
+from datetime import datetime
 from functools import partial
 
 from gatekeeper import hand
 from gatekeeper.demo.network import CLIENT
 from gatekeeper.demo.server import Gatekeeper
+from gatekeeper.store.sqlite import FILE
 from tests.netns.device import Device, rules_for, send, server_key
+from tests.netns.family import kill
 from tests.netns.site import Site, wait_until
 
 
@@ -86,6 +90,32 @@ def test_a_start_is_in_it_if_it_is_by_other_rules_than_the_last_one(site: Site) 
     running = site.run("--observe")
     expected.append(("reloaded", "at a start: mode changed"))
     wait_until(lambda: _noted(site) == expected)
+
+
+def test_a_reload_that_failed_is_in_it_also_if_run_is_stopped_at_once(site: Site) -> None:
+    running = site.run()
+    site.write_rules("services: [")
+    assert site.command("reload").returncode == 1
+    running.stop()
+    assert [reason for reason, _ in _noted(site)] == ["reload-failed"]
+
+
+def test_what_a_keeper_without_a_store_was_told_is_in_it_by_the_time_of_then(site: Site) -> None:
+    running, store = site.run(), site.state / FILE
+    aside = store.with_name("aside")
+    store.rename(aside)
+    store.mkdir()
+    kill(running, "keeper")
+    wait_until(lambda: "the keeper cannot go on" in running.log)
+    site.write_rules("services: [")
+    assert site.command("reload").returncode == 1
+    asked = time.time()
+    time.sleep(2.5)  # keepers begin, and fail, all the time
+    store.rmdir()
+    aside.rename(store)
+    wait_until(lambda: [reason for reason, _ in _noted(site)] == ["reload-failed"], seconds=10)
+    (line,) = map(json.loads, site.ok("log", "--json").splitlines())
+    assert abs(datetime.fromisoformat(line["time"]).timestamp() - asked) < 1.5
 
 
 def _was_reloaded(running: Gatekeeper, before: int) -> bool:
