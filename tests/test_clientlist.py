@@ -90,7 +90,7 @@ def test_there_is_an_option_for_each_field_that_is_no_secret_and_no_file(capsys:
             assert f" {options.get(name, '--' + name.replace('_', '-'))} " in said.replace("\n", " "), name
 
 
-@pytest.mark.parametrize("prefix", ["24", "ipv4=", "=24", "ipv5=24", "ipv4=8", ""])
+@pytest.mark.parametrize("prefix", ["24", "ipv4=", "=24", "ipv5=24", "ipv4=8", "ipv4=24,ipv4=32", ""])
 def test_a_prefix_that_makes_no_sense_is_refused(main: Path, prefix: str) -> None:
     done = gatekeeper(main, "add", "ben", "--key", KEYS[1], "--services", "ssh", "--prefix", prefix)
     assert done.returncode in {1, 2}

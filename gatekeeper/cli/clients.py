@@ -104,9 +104,10 @@ def _words(text: str | None) -> list[str] | None:
 def _prefix(text: str) -> dict[str, Value]:
     """Read ``ipv4=24,ipv6=56``; which names and numbers there are is for the reader of rules to say."""
     pairs = [one.partition("=") for one in _words(text) or ()]
-    if not all(name and value for name, _, value in pairs):
+    found: dict[str, Value] = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(found) < len(pairs) or not all(name and value for name, _, value in pairs):
         raise argparse.ArgumentTypeError(f"{text!a} is no prefix, such as ipv4=24,ipv6=56")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return found
 
 
 def _stdin() -> str:
