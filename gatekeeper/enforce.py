@@ -31,6 +31,8 @@ from gatekeeper.settings import Rules
 _EXPIRE_AT_ONCE = {True: 32, False: 100}
 """Grants that are ended in one go, while knocks wait: few where the kernel has ended them already, by its own clock;
 where it keeps no time, each go costs processes."""
+_EVER = -math.inf
+"""At this time, all grants that are there were live."""
 _SWEPT_AT_ONCE = 500
 """Members that are compared with the store in one go, while knocks wait."""
 
@@ -241,30 +243,30 @@ class Enforcer:
 
     def _learn_changes(self, now: float) -> Outcome:
         """Find what others have changed: by the store's journal, or, if we missed some of that, by comparing all."""
-        changes = self._store.changes(now=now)
+        changes = self._store.changes()
         self._has_missed = self._has_missed or changes is None
         self._floors_moved = self._floors_moved or changes is None or changes.floors
         if self._has_missed or changes is None:
             with unsearched():
-                before, after = {one for one in self.allowlist if one.is_live(now)}, set(self._store.live(now=now))
+                before, after = set(self.allowlist), set(self._store.live(now=_EVER))
             self._has_missed = False
             still = {_key(one) for one in after}
-            gone = [one for one in before - after if _key(one) not in still]
+            gone = [one for one in before - after if one.is_live(now) and _key(one) not in still]
             return Outcome(admitted=tuple(after - before), ended=tuple(gone))
         ended = [one for key in changes.gone if (one := self.allowlist.get(*key)) is not None and one.is_live(now)]
-        admitted = [one for one in changes.live if self.allowlist.get(*_key(one)) != one]
+        admitted = [one for one in changes.there if self.allowlist.get(*_key(one)) != one]
         return Outcome(admitted=tuple(admitted), ended=tuple(ended))
 
     def _learn_in_focus(self, focus: Source, now: float) -> None:
         """Learn what others have changed where a command by hand is at work; they tell the kernel themselves."""
-        changes = self._store.changes(now=now)
+        changes = self._store.changes()
         if changes is None:
             self.load(focus, now=now)
             return
         for key in changes.gone:
             if (one := self.allowlist.get(*key)) is not None:
                 self.allowlist.end(one)
-        live = [one for one in changes.live if lies_in(one.source, focus) or lies_in(focus, one.source)]
+        live = [one for one in changes.there if lies_in(one.source, focus) or lies_in(focus, one.source)]
         owed = [cut.source for cut in self._store.owed_cuts() if not lies_in(cut.source, focus)]  # these are cut too
         for one in (*live, *(one for source in owed for one in self._store.touching(source, now=now))):
             self.allowlist.admit(one)

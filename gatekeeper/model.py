@@ -212,9 +212,13 @@ class Wanted:
 
 
 class Changes(NamedTuple):
-    """What has become of grants that were changed: those that hold; of the others the service, source and client."""
+    """What has become of grants that were changed: those that are there; of the others the service, source and client.
 
-    live: tuple[Grant, ...]
+    One whose time is up is there until somebody has ended it: its connections are to be cut, and it has an entry in
+    the trail.
+    """
+
+    there: tuple[Grant, ...]
     gone: tuple[tuple[str, Source, str], ...]
     floors: bool
     """Whether floors were set back."""

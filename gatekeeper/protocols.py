@@ -130,7 +130,7 @@ class Store(Protocol):
     def changed_by_others(self) -> bool:
         """Whether another process has written since this was last asked."""
 
-    def changes(self, *, now: float) -> Changes | None:
+    def changes(self) -> Changes | None:
         """What has become of the grants that others changed since this was last asked; ``None``: of too many.
 
         Some of our own may be among them.

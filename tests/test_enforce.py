@@ -206,6 +206,29 @@ def test_changes_by_others_reach_the_allowlist_and_the_kernel(
     assert enforcer.catch_up(now=NOW).admitted == ()
 
 
+def test_what_others_granted_and_was_over_before_we_looked_is_ended_like_any_other(
+    enforcer: Enforcer, kernel: Recorder, tmp_path: Path
+) -> None:
+    with contextlib.closing(SqliteStore(tmp_path)) as other:
+        other.commit([Admit((grant("web", end=NOW + 1),))], now=NOW)
+    enforcer.catch_up(now=NOW + 2)
+    assert kernel.members_now == {}
+    assert enforcer.allowlist.next_expiry() == NOW + 1, "or nobody would know that there is something to end"
+    assert enforcer.expire(now=NOW + 2).ended == (grant("web", end=NOW + 1),)
+    assert kernel.cuts == [("web", HOME)]
+
+
+def test_so_it_is_when_others_changed_too_much_to_be_told_one_by_one(
+    enforcer: Enforcer, kernel: Recorder, tmp_path: Path
+) -> None:
+    many = tuple(grant("web", BY_HAND, NOW + 1, ip_network((0x0A00_0000 + n, 32))) for n in range(KEPT + 1))
+    with contextlib.closing(SqliteStore(tmp_path)) as other:
+        other.commit([Admit(many)], now=NOW)
+    enforcer.catch_up(now=NOW + 2)
+    assert enforcer.allowlist.next_expiry() == NOW + 1
+    assert kernel.members_now == {}
+
+
 def test_what_others_did_a_moment_ago_counts_in_the_next_change(
     enforcer: Enforcer, kernel: Recorder, tmp_path: Path
 ) -> None:

@@ -61,12 +61,12 @@ def trim(db: sqlite3.Connection) -> int:
     return latest
 
 
-def since(db: sqlite3.Connection, serial: int, *, now: float) -> Changes | None:
+def since(db: sqlite3.Connection, serial: int) -> Changes | None:
     """Return what has become of all that was changed after ``serial``; ``None`` if not all of that is known."""
     first = db.execute("SELECT min(serial) FROM journal").fetchone()[0]
     if first is not None and first > serial + 1:
         return None
-    live: list[Grant] = []
+    there: list[Grant] = []
     gone: list[tuple[str, Source, str]] = []
     floors = False
     for version, low, high, service, client, is_there, end in db.execute(_SINCE, (serial,)):
@@ -74,8 +74,8 @@ def since(db: sqlite3.Connection, serial: int, *, now: float) -> Changes | None:
             floors = True
             continue
         grant = Grant(ranges.network(low, high), service, client, end)
-        if is_there and grant.is_live(now):
-            live.append(grant)
+        if is_there:
+            there.append(grant)
         else:
             gone.append((service, grant.source, client))
-    return Changes(tuple(live), tuple(gone), floors)
+    return Changes(tuple(there), tuple(gone), floors)

@@ -234,11 +234,11 @@ class SqliteStore:
         before, self._data_version = self._data_version, self._read_data_version()
         return before != self._data_version
 
-    def changes(self, *, now: float) -> Changes | None:
+    def changes(self) -> Changes | None:
         """What has become of the grants that others changed since this was last asked; ``None``: of too many."""
         with self._errors():
             latest = journal.last(self._db)
-            found = journal.since(self._db, self._seen, now=now)
+            found = journal.since(self._db, self._seen)
             self._seen = latest
             return found
 

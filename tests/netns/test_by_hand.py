@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
 from gatekeeper.demo import probe
+from tests.netns.family import children, stop
 from tests.netns.site import CLIENT, WEB, Site, wait_until
 
 NETWORK = {4: "198.51.100.0/24", 6: "2001:db8:c::/64"}
@@ -29,6 +33,19 @@ def test_grant_and_revoke_an_address(site: Site, version: int, is_up: bool) -> N
         end = probe.until_end(stream, timeout=1)
         assert end is not None
     assert site.connect(version) == "silent"
+
+
+def test_a_grant_by_hand_that_was_over_before_run_looked_is_cut_and_in_the_trail(site: Site, version: int) -> None:
+    """`run` looks once a second, or later where the machine is busy; and a grant may be as short."""
+    running = site.run()
+    keeper = stop(children(running)["keeper"])
+    site.ok("grant", CLIENT[version], "web", "--ttl", "1s")
+    with site.stream(version, port=WEB) as stream:
+        time.sleep(1.2)
+        os.kill(keeper, signal.SIGCONT)
+        assert probe.until_end(stream, timeout=3) is not None
+    wait_until(lambda: " expired client=(admin) " in running.log)
+    assert " expired " in site.ok("log")
 
 
 def test_grant_and_revoke_a_network(site: Site, version: int) -> None:

@@ -164,29 +164,29 @@ def test_what_others_changed_is_told_once_and_how_it_is_now(open_store: Callable
     other = open_store()
     other.commit([Admit((grant("192.0.2.1"), grant("192.0.2.2")))], now=NOW)
     mine = open_store()
-    assert mine.changes(now=NOW) == Changes((), (), floors=False)
+    assert mine.changes() == Changes((), (), floors=False)
     other.commit([Admit((grant("2001:db8::/64", end=None), grant("192.0.2.9", end=NOW + 1)))], now=NOW)
     other.commit([Revoke(ip_network("192.0.2.1")), Admit((grant("192.0.2.2", end=NOW + 99),))], now=NOW)
     other.expire(now=NOW + 1)
-    found = mine.changes(now=NOW)
+    found = mine.changes()
     assert found is not None
-    assert set(found.live) == {grant("2001:db8::/64", end=None), grant("192.0.2.2", end=NOW + 99)}
+    assert set(found.there) == {grant("2001:db8::/64", end=None), grant("192.0.2.2", end=NOW + 99)}
     assert set(found.gone) == {("ssh", ip_network(f"192.0.2.{n}"), "laptop") for n in (1, 9)}
     assert not found.floors
-    assert mine.changes(now=NOW) == Changes((), (), floors=False)
+    assert mine.changes() == Changes((), (), floors=False)
     mine.commit([Admit((grant("192.0.2.3"),))], now=NOW)
-    assert mine.changes(now=NOW) == Changes((), (), floors=False), "its own are known"
+    assert mine.changes() == Changes((), (), floors=False), "its own are known"
     other.lower_floors([], now=NOW)
-    assert mine.changes(now=NOW) == Changes((), (), floors=True)
+    assert mine.changes() == Changes((), (), floors=True)
 
 
 def test_changes_of_others_do_not_pass_for_ones_own(open_store: Callable[[], Store]) -> None:
     mine, other = open_store(), open_store()
     other.commit([Admit((grant("192.0.2.1"),))], now=NOW)
     mine.commit([Admit((grant("192.0.2.2"),))], now=NOW)
-    found = mine.changes(now=NOW)
+    found = mine.changes()
     assert found is not None
-    assert grant("192.0.2.1") in found.live
+    assert grant("192.0.2.1") in found.there
 
 
 def test_who_missed_more_changes_than_are_kept_is_told_so_and_goes_on_from_there(
@@ -195,9 +195,9 @@ def test_who_missed_more_changes_than_are_kept_is_told_so_and_goes_on_from_there
     mine, other = open_store(), open_store()
     many = tuple(grant(f"10.0.{n // 256}.{n % 256}", client=BY_HAND) for n in range(KEPT + 1))
     other.commit([Admit(many)], now=NOW)
-    assert mine.changes(now=NOW) is None
+    assert mine.changes() is None
     other.commit([Admit(many[:1])], now=NOW)
-    assert mine.changes(now=NOW) == Changes(many[:1], (), floors=False)
+    assert mine.changes() == Changes(many[:1], (), floors=False)
 
 
 @settings(max_examples=40, deadline=None)
@@ -249,7 +249,7 @@ def test_nothing_that_a_knock_or_an_end_asks_for_reads_all_grants(tmp_path: Path
         store.expire(now=NOW + 1, limit=100)
         store.matching("ssh", ip_network("192.0.2.7"), now=NOW)
         store.touching(ip_network("192.0.2.7"), now=NOW)
-        store.changes(now=NOW)
+        store.changes()
         store.changed_by_others()
         store._db.set_trace_callback(None)
         for statement in said:
