@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Seen:
             "kernel": {},
             "live": self.live,
             "rules_trouble": in_force.trouble,
-            "decisions": [_decided(one, self._now) for one in store.trail(Wanted(), limit=DECISIONS)],
+            "decisions": [_decided(one, self._now) for one in _newest_first(store.trail(Wanted(), limit=DECISIONS))],
             "refused": [one._asdict() for one in refused[:REFUSED]],
         }
         """All but the grants; ``kernel`` is filled in by who looks."""
@@ -180,6 +181,11 @@ def _shown(one: Grant, now: float) -> dict[str, Any]:
         "expires_at": end,
         "seconds_left": left,
     }
+
+
+def _newest_first(rows: Sequence[TrailEntry]) -> list[TrailEntry]:
+    """Order what some have noted a moment late."""
+    return sorted(rows, key=attrgetter("at"), reverse=True)
 
 
 def _decided(one: TrailEntry, now: float) -> dict[str, Any]:

@@ -51,6 +51,19 @@ def test_people_read_it_in_their_time_the_oldest_first(places: list[str], capsys
     assert lines[0].split()[1] in two_hours
 
 
+def test_what_was_noted_late_stands_where_it_was(places: list[str], capsys: Capsys) -> None:
+    """Refusals and reloads are noted once a second, and a grant at once."""
+    now = time.time()
+    with contextlib.closing(SqliteStore(Path(places[-1]), trail_of=Trail(TrailSettings()))) as store:
+        store.commit([Admit((Grant(HOME, "ssh", "laptop", now + 60),))], now=now)
+        store.add_counts({}, [TrailEntry(now - 1, "reloaded", note="watched: nothing")], now=now)
+    assert cli.main(["log", "-n", "2", *places]) == 0
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["reloaded", "opened"]
+    assert cli.main(["status", "--json", *places]) == 0
+    decisions = json.loads(capsys.readouterr().out)["decisions"]
+    assert [one["reason"] for one in decisions[:2]] == ["opened", "reloaded"]
+
+
 def test_machines_read_json_in_utc(places: list[str], capsys: Capsys) -> None:
     assert cli.main(["log", "--json", *places]) == 0
     first, second, _, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

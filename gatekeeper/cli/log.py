@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,8 @@ def _log(options: argparse.Namespace) -> None:
         limit = _LAST
     wanted = _wanted(options, None if options.source is None else admin.parse_source(options.source))
     with contextlib.closing(SqliteStore(Path(options.state_dir), create=False, is_checked=False)) as store:
-        found = store.trail(wanted, limit=-1 if limit is None else limit)[::-1]
+        rows = store.trail(wanted, limit=-1 if limit is None else limit)[::-1]
+        found = sorted(rows, key=attrgetter("at"))  # some are noted a moment late
         for entry in found:
             print(show(entry), flush=options.follow)
         if not found and not options.json and not options.follow:
@@ -38,7 +40,7 @@ def _log(options: argparse.Namespace) -> None:
                     print("the rules have no audit trail (trail: none)")
                     return
             print("nothing")
-        last = found[-1].number if found else 0
+        last = rows[-1].number if rows else 0
         while options.follow:
             time.sleep(_LOOK_EVERY)
             for entry in reversed(store.trail(wanted, after=last)):
