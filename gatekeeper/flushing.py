@@ -37,9 +37,10 @@ def flush(state_dir: Path, *, stop: bool) -> tuple[list[str], str | None]:
             with progress.waiting("stopping run"):
                 how = stopping.stop(lock)
             done.append(f"stopped run (process {pid}): {how}")
-    done += [f"removed {one}" for one in apply.flush()]
+    removed = [f"removed {one}" for one in apply.flush()]
     words = noting.by_hand("run was stopped" if locks else None)
-    return done, noting.note(state_dir, "flushed", words) if done else None
+    complaint = noting.note(state_dir, "flushed", words) if removed or locks else None
+    return done + removed, complaint
 
 
 def _locks_here(state_dir: Path) -> list[Path]:

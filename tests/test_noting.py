@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gatekeeper import asked, hand, inforce, noting, rules
+from gatekeeper import asked, flushing, hand, inforce, noting, rules
 from gatekeeper.model import TrailEntry, Wanted
 from gatekeeper.settings import TrailSettings
 from gatekeeper.store.sqlite import FILE, SqliteStore
@@ -112,3 +112,17 @@ def test_a_store_that_cannot_be_written_is_said_and_no_more(tmp_path: Path) -> N
     complaint = noting.note(tmp_path, "flushed", "by alice")
     assert complaint is not None
     assert "is not in the audit trail" in complaint
+
+
+@pytest.mark.parametrize(("taken_out", "reasons"), [([], []), (["the chains"], ["flushed"])])
+def test_a_flush_is_in_it_where_it_took_something_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken_out: list[str], reasons: list[str]
+) -> None:
+    """To call off what waited to be confirmed opens nothing."""
+    loaded(tmp_path)
+    monkeypatch.setattr("gatekeeper.confirm.ending.call_off", lambda: True)
+    monkeypatch.setattr("gatekeeper.firewall.apply.flush", lambda: taken_out)
+    monkeypatch.setattr(flushing, "_locks_here", lambda _: [])
+    done, complaint = flushing.flush(tmp_path, stop=False)
+    assert (len(done), complaint) == (1 + len(taken_out), None)
+    assert [reason for reason, _ in said(tmp_path)] == reasons
