@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
-import pytest
-
 from gatekeeper import units
-from tests.test_units import HOOKS, LEGACY_HOOKS, METRICS
+from tests.test_units import METRICS
 
 UNIT = -10
 """The service's own (``Nice=``), which its children inherit."""
@@ -33,14 +30,6 @@ confine(calls, who="test")
 _STEPS_BACK = """
 step_back()
 print(os.getpriority(os.PRIO_PROCESS, 0))
-"""
-_RUNS_A_HOOK = """
-rights.give_up("gatekeeper")
-one = Running(Event(("/bin/sh", "-c", "nice"), 10, {"PATH": "/usr/bin:/bin"}))
-while not one.look():
-    time.sleep(0.01)
-one.finish()
-print(*one.said)
 """
 
 
@@ -80,9 +69,3 @@ def says(act: str, setup: units.Setup, *, user: str) -> str:
 
 def test_meter_and_exporter_run_behind_all_others_in_the_unit() -> None:
     assert says(_STEPS_BACK, METRICS, user="nobody") == "10"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have the unit's priority")
-@pytest.mark.parametrize(("setup", "user"), [(HOOKS, "nobody"), (LEGACY_HOOKS, "root")], ids=["nft", "legacy"])
-def test_a_hook_does_not_inherit_the_priority_of_the_unit(setup: units.Setup, user: str) -> None:
-    assert says(_RUNS_A_HOOK, setup, user=user) == "0"
